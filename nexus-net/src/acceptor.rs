@@ -1,0 +1,183 @@
+//! A listener on a loop: accepts, and hands each connection to the loop it is placed on.
+
+use std::fs::File;
+use std::io;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use crate::connection::Phase;
+use crate::core::{Core, Due};
+use crate::tcp_server::{Accepted, Refused, ServerShared, Stage};
+use crate::transport::Transport;
+
+/// Connections accepted in one turn before the others get theirs.
+const ACCEPTS_PER_TURN: usize = 128;
+const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(50);
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+pub(crate) struct Acceptor {
+    listener: mio::net::TcpListener,
+    server: Arc<ServerShared>,
+    /// Kept open so that, out of descriptors, a waiting peer can still be accepted and told by a
+    /// close rather than left to hang (muduo's and libev's remedy).
+    reserve: Option<File>,
+    last_log: Option<Instant>,
+}
+
+impl Acceptor {
+    pub(crate) fn new(listener: mio::net::TcpListener, server: Arc<ServerShared>) -> Self {
+        Self {
+            listener,
+            server,
+            reserve: open_reserve(),
+            last_log: None,
+        }
+    }
+
+    pub(crate) fn register(
+        &mut self,
+        registry: &mio::Registry,
+        token: mio::Token,
+    ) -> io::Result<()> {
+        registry.register(&mut self.listener, token, mio::Interest::READABLE)
+    }
+
+    pub(crate) fn belongs_to(&self, server: &Arc<ServerShared>) -> bool {
+        Arc::ptr_eq(&self.server, server)
+    }
+
+    /// Accepts what waits. `false`: the server no longer accepts and this is to be dropped.
+    pub(crate) fn accept(&mut self, core: &mut Core, own_index: usize) -> bool {
+        if self.server.has_reached(Stage::Closed) {
+            let _ = core.registry.deregister(&mut self.listener);
+            return false;
+        }
+        for _ in 0..ACCEPTS_PER_TURN {
+            match self.listener.accept() {
+                Ok((stream, peer)) => self.place(core, stream, peer),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
+                Err(error) if out_of_descriptors(&error) => {
+                    self.log(&format!(
+                        "cannot accept: {error}; connections are turned away"
+                    ));
+                    if !self.turn_away() {
+                        core.start_timer(PAUSE_WITHOUT_DESCRIPTORS, Due::Accept(own_index));
+                        return true;
+                    }
+                }
+                // The peer is gone already, or the network said something about it (accept(2)).
+                Err(error) => self.log(&format!("accept: {error}")),
+            }
+        }
+        core.ready_listeners.push(own_index);
+        true
+    }
+
+    fn place(&mut self, core: &mut Core, stream: mio::net::TcpStream, peer: std::net::SocketAddr) {
+        match self.server.admit() {
+            Ok(()) => {}
+            Err(Refused::NotAccepting) => return,
+            Err(Refused::Full) => {
+                self.log(
+                    "the server's limit of connections is reached; connections are turned away",
+                );
+                return;
+            }
+        }
+        let _ = stream.set_nodelay(true);
+        let server = Arc::clone(&self.server);
+        let target = server.place();
+        target.metrics().connection_added();
+        if target.is_current() {
+            adopt(core, server, stream, peer);
+            return;
+        }
+        let target = target.clone();
+        let posted = target.post({
+            let server = Arc::clone(&server);
+            move |context| adopt(context.core, server, stream, peer)
+        });
+        if posted.is_err() {
+            target.metrics().connection_removed();
+            server.connection_ended();
+        }
+    }
+
+    /// Accepts one connection with the reserved descriptor and closes it.
+    fn turn_away(&mut self) -> bool {
+        if self.reserve.take().is_none() {
+            self.reserve = open_reserve();
+            return false;
+        }
+        let turned_away = self.listener.accept().is_ok();
+        self.reserve = open_reserve();
+        turned_away
+    }
+
+    fn log(&mut self, message: &str) {
+        if self
+            .last_log
+            .is_none_or(|last| last.elapsed() >= LOG_INTERVAL)
+        {
+            self.last_log = Some(Instant::now());
+            log::warn!("{}: {message}", self.server.address());
+        }
+    }
+}
+
+fn adopt(
+    core: &mut Core,
+    server: Arc<ServerShared>,
+    stream: mio::net::TcpStream,
+    peer: std::net::SocketAddr,
+) {
+    let options = server.connection_options();
+    if server.has_reached(Stage::Ended) {
+        core.inbox.metrics.connection_removed();
+        server.connection_ended();
+        return;
+    }
+    let result = core.add(
+        Transport::Tcp(stream),
+        peer,
+        Phase::Open,
+        options,
+        Some(Arc::clone(&server)),
+        |conn| {
+            server.make_handler(Accepted {
+                peer,
+                conn: conn.clone(),
+            })
+        },
+    );
+    match result {
+        Ok(id) => {
+            if server.has_reached(Stage::Draining)
+                && let Some(index) = core.index_of(id)
+            {
+                core.ask_to_drain(index);
+            }
+        }
+        Err(error) => {
+            log::warn!("cannot take in a connection from {peer}: {error}");
+            core.inbox.metrics.connection_removed();
+            server.connection_ended();
+        }
+    }
+}
+
+fn open_reserve() -> Option<File> {
+    File::open("/dev/null").ok()
+}
+
+fn out_of_descriptors(error: &io::Error) -> bool {
+    // EMFILE and ENFILE, and the memory errors that go away by themselves likewise.
+    const ENFILE: i32 = 23;
+    const EMFILE: i32 = 24;
+    const ENOMEM: i32 = 12;
+    const ENOBUFS: i32 = 105;
+    matches!(
+        error.raw_os_error(),
+        Some(ENFILE | EMFILE | ENOMEM | ENOBUFS)
+    )
+}

@@ -1,0 +1,174 @@
+//! Reading: from the socket to the handler, fairly, and without losing an edge.
+//!
+//! `readable` remembers epoll's edge until a read has emptied the socket. Whatever stops the reading
+//! before that (the byte budget, a pause, the high water mark) leaves it set, and whoever ends the
+//! stop puts the connection on the ready list again.
+
+use std::io;
+
+use bytes::BytesMut;
+
+use super::EventLoop;
+use crate::CloseReason;
+use crate::connection::Phase;
+use crate::core::Core;
+use crate::read::read_some;
+
+/// Room offered to one read.
+const READ_BYTES: usize = 64 << 10;
+
+/// What one read brought, with what was left over before it.
+struct Input {
+    bytes: BytesMut,
+    count: usize,
+    from_partial: bool,
+}
+
+impl EventLoop {
+    /// Reads an open connection until its socket is empty, its budget is used up or it may not be
+    /// read, and hands everything to its handler.
+    pub(super) fn read_open(&mut self, index: usize) {
+        let mut budget = self.core.conns[index].options.read_bytes_per_turn;
+        loop {
+            let state = &self.core.conns[index];
+            if !state.readable || state.phase != Phase::Open || !state.may_read() {
+                break;
+            }
+            if budget == 0 {
+                self.core.mark_ready(index);
+                return;
+            }
+            match read_once(&mut self.core, index, budget) {
+                Ok(None) => break,
+                Ok(Some(mut input)) => {
+                    budget = budget.saturating_sub(input.count);
+                    let offered = input.bytes.len();
+                    self.call(index, |handler, conn| handler.data(conn, &mut input.bytes));
+                    self.keep_rest(index, input, offered);
+                }
+                Err(error) => {
+                    self.core.abort(index, CloseReason::Io(error));
+                    return;
+                }
+            }
+        }
+        self.deliver_eof(index);
+    }
+
+    /// End of stream is delivered once everything before it was. A pause holds it back like data: the
+    /// edge that told of it leaves `readable` set, and only a read of 0 clears that.
+    fn deliver_eof(&mut self, index: usize) {
+        let state = &mut self.core.conns[index];
+        if state.phase != Phase::Open || !state.peer_closed || state.readable || state.eof_delivered
+        {
+            return;
+        }
+        state.eof_delivered = true;
+        self.call(index, |handler, conn| handler.eof(conn));
+        self.core.close_if_both_ways_shut(index);
+    }
+
+    /// Keeps what the handler left for its next call.
+    fn keep_rest(&mut self, index: usize, input: Input, offered: usize) {
+        let state = &mut self.core.conns[index];
+        let rest = input.bytes;
+        if rest.is_empty() || state.phase != Phase::Open {
+            return;
+        }
+        if rest.len() > state.options.input_bytes_max {
+            self.core.abort(index, CloseReason::InputLimit);
+            return;
+        }
+        // The shared buffer must not be pinned by a few bytes, nor must a large frame that arrives
+        // in many reads be copied at each.
+        let untouched = rest.len() == offered;
+        state.partial = if input.from_partial && untouched {
+            rest
+        } else {
+            BytesMut::from(&rest[..])
+        };
+    }
+
+    /// Reads a closing connection to nowhere. Its peer may have to finish writing before it reads
+    /// our rest, and unread input would make the final close a reset.
+    pub(super) fn discard_input(&mut self, index: usize) {
+        let mut budget = self.core.conns[index].options.read_bytes_per_turn;
+        while self.core.conns[index].readable {
+            if budget == 0 {
+                self.core.mark_ready(index);
+                return;
+            }
+            match read_once(&mut self.core, index, budget) {
+                Ok(Some(input)) => budget = budget.saturating_sub(input.count),
+                Ok(None) => break,
+                Err(error) => {
+                    self.core.abort(index, CloseReason::Io(error));
+                    return;
+                }
+            }
+        }
+        let state = &self.core.conns[index];
+        if state.phase == Phase::Lingering && state.peer_closed {
+            self.core.finish(index);
+        }
+    }
+}
+
+/// Reads once. `None`: nothing more now.
+fn read_once(core: &mut Core, index: usize, max: usize) -> io::Result<Option<Input>> {
+    let state = &mut core.conns[index];
+    // Bytes of an incomplete frame are few, as a rule, and gathered exactly; only when they are
+    // many does the socket get room behind them, which saves copying a large frame.
+    let direct = state.partial.len() >= READ_BYTES;
+    let buffer = if direct {
+        &mut state.partial
+    } else {
+        &mut core.scratch
+    };
+    if direct {
+        buffer.reserve(READ_BYTES);
+    } else if buffer.capacity() < READ_BYTES && !buffer.try_reclaim(READ_BYTES) {
+        // Frames handed out of the old buffer are still alive.
+        *buffer = BytesMut::with_capacity(4 * READ_BYTES);
+    }
+    let room = max.min(READ_BYTES);
+    let count = loop {
+        match read_some(&state.transport, buffer, room) {
+            Ok(count) => break count,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                state.readable = false;
+                return Ok(None);
+            }
+            Err(error) => return Err(error),
+        }
+    };
+    if count == 0 {
+        state.peer_closed = true;
+        state.readable = false;
+        return Ok(None);
+    }
+    // A short read has emptied the socket: later bytes make a new edge (epoll(7)). With the
+    // peer's end already seen there will be none, so read on until 0.
+    if count < room && !state.peer_closed {
+        state.readable = false;
+    }
+    let from_partial = !state.partial.is_empty();
+    let bytes = if from_partial {
+        if !direct {
+            state.partial.extend_from_slice(&core.scratch);
+            core.scratch.clear();
+        }
+        std::mem::take(&mut state.partial)
+    } else {
+        core.scratch.split()
+    };
+    core.inbox.metrics.read(count);
+    let now_ms = core.now_ms();
+    core.conns[index].last_read_ms = now_ms;
+    Ok(Some(Input {
+        bytes,
+        count,
+        from_partial,
+    }))
+}

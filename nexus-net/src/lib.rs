@@ -1,0 +1,88 @@
+//! A multi-reactor TCP library: one event loop per thread over epoll, no async runtime.
+//!
+//! The model is muduo's: a connection belongs to one [`EventLoop`] for life, and everything that
+//! touches it runs on that loop's thread, so the hot path has no lock. What a connection *does* is a
+//! [`Handler`], a plain value that lives on the loop and gets the connection lent for each call.
+//! Other threads hold handles that queue work for the loop and wake it.
+//!
+//! ```text
+//!   other threads                     a loop's thread
+//!   ─────────────                     ────────────────────────────────────────────────
+//!   LoopHandle::post ───┐             EventLoop
+//!   ConnHandle::send ───┼─► inbox ──►   turn: poll ► io ► tasks ► timers ► flush ► reap
+//!   Mailbox::send ──────┘  (eventfd)         │
+//!                                            └─► Handler::{opened,data,…}(&mut Connection)
+//! ```
+//!
+//! # Map
+//!
+//! | you want | look at |
+//! |---|---|
+//! | threads that run loops | [`LoopGroup`] |
+//! | to serve | [`TcpServer`], with a [`Handler`] per connection |
+//! | to connect, and stay connected | [`TcpClient`] |
+//! | to write from a handler | [`Connection`] |
+//! | to write, close or wake from another thread | [`ConnHandle`], [`Mailbox`] |
+//! | timers | [`Connection::set_timer`], [`LoopContext::after`], [`LoopHandle::post_after`] |
+//! | to run what blocks | [`WorkerPool`] |
+//!
+//! # A first server
+//!
+//! ```
+//! use bytes::BytesMut;
+//! use nexus_net::{Connection, Handler, LoopGroup, ServerOptions, TcpServer};
+//!
+//! struct Echo;
+//!
+//! impl Handler for Echo {
+//!     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
+//!         conn.write(input);
+//!         input.clear();
+//!     }
+//! }
+//!
+//! # fn main() -> Result<(), nexus_net::Error> {
+//! let loops = LoopGroup::start("echo", 2)?;
+//! let address = "127.0.0.1:0".parse().unwrap();
+//! let server = TcpServer::start(&loops, address, ServerOptions::default(), |_accepted| Box::new(Echo))?;
+//! println!("listening on {}", server.local_addr());
+//! # Ok(())
+//! # }
+//! ```
+//!
+//! # Limits and faults
+//!
+//! Everything that can grow has a limit: bytes kept of an incomplete frame, bytes waiting to be
+//! written, connections of a server, tasks per turn, jobs waiting for a pool. A handler that panics
+//! loses its connection and nothing else. Nothing that a peer sends makes the library panic.
+
+mod acceptor;
+mod connection;
+mod core;
+mod error;
+mod event_loop;
+mod handle;
+mod handler;
+mod loop_group;
+mod mailbox;
+mod metrics;
+mod output;
+mod read;
+mod tcp_client;
+mod tcp_server;
+mod timer_wheel;
+mod transport;
+mod worker_pool;
+
+pub use crate::connection::{ConnId, Connection, ConnectionOptions};
+pub use crate::core::{LoopContext, TimerId};
+pub use crate::error::{CloseReason, Error};
+pub use crate::event_loop::EventLoop;
+pub use crate::handle::{ConnHandle, LoopGone, LoopHandle, on_loop_thread};
+pub use crate::handler::Handler;
+pub use crate::loop_group::LoopGroup;
+pub use crate::mailbox::Mailbox;
+pub use crate::metrics::LoopMetrics;
+pub use crate::tcp_client::{Backoff, ClientOptions, TcpClient};
+pub use crate::tcp_server::{Accepted, DrainReport, Placement, ServerOptions, TcpServer};
+pub use crate::worker_pool::{PoolFull, PoolMetrics, WorkerPool};

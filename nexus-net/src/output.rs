@@ -1,0 +1,199 @@
+//! What a connection still has to write.
+//!
+//! ```text
+//!   chunks: [Bytes][Bytes]…   large pieces, shared, never copied
+//!   tail:   BytesMut          small pieces, copied together; always behind the chunks
+//! ```
+//!
+//! All of it leaves with one vectored write. The tail's buffer comes from a pool of the loop and
+//! goes back when it has been written, so a connection with nothing to write owns no buffer and
+//! a steady exchange allocates nothing.
+
+use std::collections::VecDeque;
+use std::io::{self, IoSlice};
+
+use bytes::{Buf, Bytes, BytesMut};
+
+use crate::transport::Transport;
+
+/// Pieces up to this length are copied to the tail: cheaper than an entry in the vectored write.
+const COPY_BYTES_MAX: usize = 1024;
+/// Slices handed to one vectored write.
+const SLICES_MAX: usize = 64;
+const TAIL_BYTES: usize = 4096;
+/// A buffer that grew beyond this is freed rather than pooled.
+const POOLED_BYTES_MAX: usize = 64 * 1024;
+const POOLED_BUFFERS_MAX: usize = 64;
+
+/// Spare tail buffers of one loop.
+#[derive(Debug, Default)]
+pub(crate) struct BufferPool {
+    buffers: Vec<BytesMut>,
+}
+
+impl BufferPool {
+    fn take(&mut self) -> BytesMut {
+        self.buffers
+            .pop()
+            .unwrap_or_else(|| BytesMut::with_capacity(TAIL_BYTES))
+    }
+
+    fn put(&mut self, mut buffer: BytesMut) {
+        buffer.clear();
+        // try_reclaim finds the whole allocation again after `advance`, unless it is shared.
+        if self.buffers.len() < POOLED_BUFFERS_MAX
+            && buffer.try_reclaim(TAIL_BYTES)
+            && buffer.capacity() <= POOLED_BYTES_MAX
+        {
+            self.buffers.push(buffer);
+        }
+    }
+}
+
+#[derive(Debug, Default)]
+pub(crate) struct Output {
+    chunks: VecDeque<Bytes>,
+    tail: BytesMut,
+    chunks_bytes: usize,
+}
+
+impl Output {
+    pub(crate) fn len(&self) -> usize {
+        self.chunks_bytes + self.tail.len()
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// The buffer behind everything else, to append to.
+    pub(crate) fn tail(&mut self, pool: &mut BufferPool) -> &mut BytesMut {
+        if self.tail.capacity() == 0 {
+            self.tail = pool.take();
+        }
+        &mut self.tail
+    }
+
+    pub(crate) fn push(&mut self, bytes: Bytes, pool: &mut BufferPool) {
+        if bytes.len() <= COPY_BYTES_MAX {
+            self.tail(pool).extend_from_slice(&bytes);
+            return;
+        }
+        if !self.tail.is_empty() {
+            let before = std::mem::take(&mut self.tail).freeze();
+            self.chunks_bytes += before.len();
+            self.chunks.push_back(before);
+        }
+        self.chunks_bytes += bytes.len();
+        self.chunks.push_back(bytes);
+    }
+
+    /// Writes once. `Ok(n)`: n bytes have gone.
+    pub(crate) fn write_to(
+        &mut self,
+        transport: &mut Transport,
+        pool: &mut BufferPool,
+    ) -> io::Result<usize> {
+        let mut slices = [IoSlice::new(&[]); SLICES_MAX];
+        let mut used = 0;
+        for chunk in self.chunks.iter().take(SLICES_MAX) {
+            slices[used] = IoSlice::new(chunk);
+            used += 1;
+        }
+        if used < SLICES_MAX && !self.tail.is_empty() {
+            slices[used] = IoSlice::new(&self.tail);
+            used += 1;
+        }
+        let written = transport.write_vectored(&slices[..used])?;
+        self.consume(written, pool);
+        Ok(written)
+    }
+
+    fn consume(&mut self, mut written: usize, pool: &mut BufferPool) {
+        while written > 0 {
+            let Some(chunk) = self.chunks.front_mut() else {
+                break;
+            };
+            let part = written.min(chunk.len());
+            written -= part;
+            self.chunks_bytes -= part;
+            if part == chunk.len() {
+                self.chunks.pop_front();
+            } else {
+                chunk.advance(part);
+            }
+        }
+        self.tail.advance(written);
+        if self.is_empty() {
+            self.chunks = VecDeque::new();
+            if self.tail.capacity() > 0 {
+                pool.put(std::mem::take(&mut self.tail));
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn contents(output: &Output) -> Vec<u8> {
+        let mut all = Vec::new();
+        for chunk in &output.chunks {
+            all.extend_from_slice(chunk);
+        }
+        all.extend_from_slice(&output.tail);
+        all
+    }
+
+    #[test]
+    fn order_is_kept_across_copied_and_shared_pieces() {
+        let mut pool = BufferPool::default();
+        let mut output = Output::default();
+        let large = Bytes::from(vec![b'x'; COPY_BYTES_MAX + 1]);
+        output.push(Bytes::from_static(b"a"), &mut pool);
+        output.push(large.clone(), &mut pool);
+        output.tail(&mut pool).extend_from_slice(b"b");
+        output.push(large.clone(), &mut pool);
+        let mut expected = b"a".to_vec();
+        expected.extend_from_slice(&large);
+        expected.push(b'b');
+        expected.extend_from_slice(&large);
+        assert_eq!(contents(&output), expected);
+        assert_eq!(output.len(), expected.len());
+    }
+
+    #[test]
+    fn any_split_of_the_writes_consumes_exactly_what_was_written() {
+        for step in 1..700 {
+            let mut pool = BufferPool::default();
+            let mut output = Output::default();
+            let mut expected = Vec::new();
+            for i in 0..5u8 {
+                let piece = vec![i; 400 * usize::from(i + 1)];
+                expected.extend_from_slice(&piece);
+                output.push(Bytes::from(piece), &mut pool);
+            }
+            while !output.is_empty() {
+                let part = step.min(output.len());
+                output.consume(part, &mut pool);
+                expected.drain(..part);
+                assert_eq!(contents(&output), expected);
+            }
+            assert!(expected.is_empty());
+        }
+    }
+
+    #[test]
+    fn a_written_out_connection_owns_no_buffer_and_the_pool_gets_it_back() {
+        let mut pool = BufferPool::default();
+        let mut output = Output::default();
+        output.tail(&mut pool).extend_from_slice(b"abc");
+        output.consume(3, &mut pool);
+        assert_eq!(output.tail.capacity(), 0);
+        assert_eq!(pool.buffers.len(), 1);
+        let address = pool.buffers[0].as_ptr();
+        output.tail(&mut pool).extend_from_slice(b"def");
+        assert_eq!(output.tail.as_ptr(), address);
+    }
+}

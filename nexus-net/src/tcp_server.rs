@@ -1,0 +1,377 @@
+//! A server: one listener, connections spread over the loops of a group.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use parking_lot::{Condvar, Mutex};
+use socket2::{Domain, Protocol, Socket, Type};
+
+use crate::acceptor::Acceptor;
+use crate::connection::Phase;
+use crate::core::listener_token;
+use crate::{
+    CloseReason, ConnHandle, ConnectionOptions, Error, Handler, LoopContext, LoopGroup, LoopHandle,
+    on_loop_thread,
+};
+
+/// How long a drain waits for the loops to cut off what remained. They do so in their next turn,
+/// unless a handler blocks its loop.
+const ABORT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Which loop gets a new connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Placement {
+    /// One after the other.
+    #[default]
+    RoundRobin,
+    /// The loop that has the fewest.
+    LeastConnections,
+}
+
+/// How a [`TcpServer`] listens and what its connections may use.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// Limits of each connection.
+    pub connection: ConnectionOptions,
+    /// Connections at a time; more are closed as soon as they are accepted. Default 1,000,000:
+    /// the process's limit of descriptors comes first.
+    pub connections_max: usize,
+    /// Which loop gets a connection. Default round robin.
+    pub placement: Placement,
+    /// Connections that the kernel keeps until they are accepted. Default 1024; the kernel cuts it
+    /// to net.core.somaxconn.
+    pub backlog: i32,
+}
+
+impl Default for ServerOptions {
+    fn default() -> Self {
+        Self {
+            connection: ConnectionOptions::default(),
+            connections_max: 1_000_000,
+            placement: Placement::default(),
+            backlog: 1024,
+        }
+    }
+}
+
+/// A connection that a server has just accepted, as its handler is being made.
+#[derive(Debug)]
+pub struct Accepted {
+    /// The address at the other end.
+    pub peer: SocketAddr,
+    /// A way to the connection from other threads.
+    pub conn: ConnHandle,
+}
+
+/// How a drain ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DrainReport {
+    /// Connections that were open when the drain began.
+    pub open_at_start: usize,
+    /// How many of them were cut off at the deadline.
+    pub aborted: usize,
+    /// How long it took.
+    pub took: Duration,
+}
+
+/// How far a server has come on its way to its end. Only ever moves on.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub(crate) enum Stage {
+    Accepting,
+    /// No new connections.
+    Closed,
+    /// The handlers have been told to finish; a connection that was on its way to its loop is told
+    /// when it gets there.
+    Draining,
+    /// Connections are cut off, those on their way included.
+    Ended,
+}
+
+type MakeHandler = dyn Fn(Accepted) -> Box<dyn Handler> + Send + Sync;
+
+/// Why a connection was not let in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Refused {
+    /// The limit of connections is reached.
+    Full,
+    /// The server is ending.
+    NotAccepting,
+}
+
+/// What the server's handle, its acceptor and its connections share.
+pub(crate) struct ServerShared {
+    address: SocketAddr,
+    options: Arc<ConnectionOptions>,
+    connections_max: usize,
+    placement: Placement,
+    loops: Vec<LoopHandle>,
+    next_loop: AtomicUsize,
+    make_handler: Box<MakeHandler>,
+    /// A [`Stage`].
+    stage: AtomicU8,
+    connections: AtomicUsize,
+    /// Signalled when the last connection ends.
+    idle: (Mutex<()>, Condvar),
+}
+
+impl ServerShared {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    pub(crate) fn has_reached(&self, stage: Stage) -> bool {
+        self.stage.load(Ordering::SeqCst) >= stage as u8
+    }
+
+    fn advance(&self, stage: Stage) {
+        self.stage.fetch_max(stage as u8, Ordering::SeqCst);
+    }
+
+    pub(crate) fn connection_options(&self) -> Arc<ConnectionOptions> {
+        Arc::clone(&self.options)
+    }
+
+    pub(crate) fn make_handler(&self, accepted: Accepted) -> Box<dyn Handler> {
+        (self.make_handler)(accepted)
+    }
+
+    /// Counts a connection in, unless the server no longer accepts or the limit is reached.
+    ///
+    /// Only the acceptor adds, so looking at the limit and adding need not be one step. It adds
+    /// before it looks at the stage, and a drain moves the stage before it looks at the count: one
+    /// of the two sees the other, and no connection slips in behind a drain's back.
+    pub(crate) fn admit(&self) -> Result<(), Refused> {
+        if self.connections.load(Ordering::SeqCst) >= self.connections_max {
+            return Err(Refused::Full);
+        }
+        self.connections.fetch_add(1, Ordering::SeqCst);
+        if self.has_reached(Stage::Closed) {
+            self.connection_ended();
+            return Err(Refused::NotAccepting);
+        }
+        Ok(())
+    }
+
+    pub(crate) fn connection_ended(&self) {
+        if self.connections.fetch_sub(1, Ordering::SeqCst) == 1 {
+            let _guard = self.idle.0.lock();
+            self.idle.1.notify_all();
+        }
+    }
+
+    pub(crate) fn place(&self) -> &LoopHandle {
+        match self.placement {
+            Placement::RoundRobin => {
+                let next = self.next_loop.fetch_add(1, Ordering::Relaxed);
+                &self.loops[next % self.loops.len()]
+            }
+            Placement::LeastConnections => self
+                .loops
+                .iter()
+                .min_by_key(|handle| handle.metrics().connections())
+                .unwrap_or(&self.loops[0]),
+        }
+    }
+}
+
+/// A listening server. Dropping it stops listening and cuts its connections off; for an orderly
+/// end call [`drain`](Self::drain) first.
+pub struct TcpServer {
+    shared: Arc<ServerShared>,
+    acceptor_loop: LoopHandle,
+}
+
+impl TcpServer {
+    /// Listens on `address` (port 0: any free port) and serves on the loops of `group`. The first of
+    /// them accepts.
+    ///
+    /// `make_handler` is called on the connection's loop for each accepted connection, before
+    /// [`Handler::opened`].
+    ///
+    /// # Errors
+    /// [`Error::Listen`] when the address cannot be had, [`Error::Options`] for options out of
+    /// range, [`Error::LoopGone`] when the group has stopped.
+    pub fn start(
+        group: &LoopGroup,
+        address: SocketAddr,
+        options: ServerOptions,
+        make_handler: impl Fn(Accepted) -> Box<dyn Handler> + Send + Sync + 'static,
+    ) -> Result<Self, Error> {
+        check(&options)?;
+        let listen = |source| Error::Listen { address, source };
+        let listener = bind(address, options.backlog).map_err(listen)?;
+        let bound = listener.local_addr().map_err(listen)?;
+        let shared = Arc::new(ServerShared {
+            address: bound,
+            options: Arc::new(options.connection),
+            connections_max: options.connections_max,
+            placement: options.placement,
+            loops: group.handles().to_vec(),
+            next_loop: AtomicUsize::new(0),
+            make_handler: Box::new(make_handler),
+            stage: AtomicU8::new(Stage::Accepting as u8),
+            connections: AtomicUsize::new(0),
+            idle: (Mutex::new(()), Condvar::new()),
+        });
+        let acceptor_loop = group.handles()[0].clone();
+        let for_acceptor = Arc::clone(&shared);
+        acceptor_loop
+            .post(move |context| add_acceptor(context, listener, for_acceptor))
+            .map_err(|_| Error::LoopGone)?;
+        Ok(Self {
+            shared,
+            acceptor_loop,
+        })
+    }
+
+    /// The address it listens on, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.shared.address
+    }
+
+    /// Connections now, those being closed included.
+    pub fn connections(&self) -> usize {
+        self.shared.connections.load(Ordering::SeqCst)
+    }
+
+    /// Stops accepting. Connections go on. From any thread; returns at once.
+    pub fn stop_accepting(&self) {
+        self.shared.advance(Stage::Closed);
+        let shared = Arc::clone(&self.shared);
+        let _ = self.acceptor_loop.post(move |context| {
+            for (index, acceptor) in &context.core.acceptors {
+                if acceptor.belongs_to(&shared) {
+                    context.core.ready_listeners.push(index);
+                }
+            }
+        });
+    }
+
+    /// Ends in order: stops accepting, has every handler's [`Handler::draining`] called, waits until all
+    /// connections have ended, and cuts off those that remain at the deadline.
+    ///
+    /// Blocks, so it is not for loop threads.
+    ///
+    /// # Panics
+    /// On a loop thread, which would wait for itself.
+    pub fn drain(&self, deadline: Duration) -> DrainReport {
+        assert!(
+            !on_loop_thread(),
+            "TcpServer::drain blocks and cannot be called on a loop thread"
+        );
+        let started = Instant::now();
+        let open_at_start = self.connections();
+        self.stop_accepting();
+        self.shared.advance(Stage::Draining);
+        self.on_each_connection(|context, index| context.core.ask_to_drain(index));
+        self.wait_idle(deadline);
+        let aborted = self.connections();
+        if aborted > 0 {
+            self.abort_all();
+            self.wait_idle(ABORT_TIMEOUT);
+        }
+        DrainReport {
+            open_at_start,
+            aborted,
+            took: started.elapsed(),
+        }
+    }
+
+    fn wait_idle(&self, timeout: Duration) {
+        let (lock, ended) = &self.shared.idle;
+        let mut guard = lock.lock();
+        let _ = ended.wait_while_for(&mut guard, |()| self.connections() > 0, timeout);
+    }
+
+    fn abort_all(&self) {
+        self.shared.advance(Stage::Ended);
+        self.on_each_connection(|context, index| {
+            context.core.abort(index, CloseReason::Aborted);
+        });
+    }
+
+    fn on_each_connection(
+        &self,
+        action: impl Fn(&mut LoopContext<'_>, usize) + Send + Copy + 'static,
+    ) {
+        for handle in &self.shared.loops {
+            let shared = Arc::clone(&self.shared);
+            let _ = handle.post(move |context| {
+                let mine: Vec<usize> = context
+                    .core
+                    .conns
+                    .iter()
+                    .filter(|(_, state)| {
+                        state.phase != Phase::Dead
+                            && state
+                                .server
+                                .as_ref()
+                                .is_some_and(|s| Arc::ptr_eq(s, &shared))
+                    })
+                    .map(|(index, _)| index)
+                    .collect();
+                for index in mine {
+                    action(context, index);
+                }
+            });
+        }
+    }
+}
+
+impl Drop for TcpServer {
+    fn drop(&mut self) {
+        self.stop_accepting();
+        self.abort_all();
+    }
+}
+
+impl std::fmt::Debug for TcpServer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("TcpServer")
+            .field("address", &self.shared.address)
+            .field("connections", &self.connections())
+            .finish_non_exhaustive()
+    }
+}
+
+fn check(options: &ServerOptions) -> Result<(), Error> {
+    options.connection.check().map_err(Error::Options)?;
+    if options.backlog < 1 {
+        return Err(Error::Options("backlog is below 1"));
+    }
+    Ok(())
+}
+
+fn bind(address: SocketAddr, backlog: i32) -> std::io::Result<mio::net::TcpListener> {
+    let socket = Socket::new(
+        Domain::for_address(address),
+        Type::STREAM,
+        Some(Protocol::TCP),
+    )?;
+    // A restarted server must not wait for the old connections' TIME_WAIT.
+    socket.set_reuse_address(true)?;
+    socket.set_nonblocking(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(backlog)?;
+    Ok(mio::net::TcpListener::from_std(socket.into()))
+}
+
+fn add_acceptor(
+    context: &mut LoopContext<'_>,
+    listener: mio::net::TcpListener,
+    shared: Arc<ServerShared>,
+) {
+    let core = &mut *context.core;
+    let address = shared.address;
+    let mut acceptor = Acceptor::new(listener, shared);
+    let entry = core.acceptors.vacant_entry();
+    match acceptor.register(&core.registry, listener_token(entry.key())) {
+        Ok(()) => {
+            entry.insert(acceptor);
+        }
+        Err(error) => log::error!("{address}: cannot register the listener: {error}"),
+    }
+}
