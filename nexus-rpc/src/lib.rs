@@ -1,0 +1,29 @@
+//! Protobuf RPC on nexus-net, speaking baidu_std, the native protocol of Apache brpc.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`wire`] | the bytes: frames, meta, compression, checksums; no socket, no clock |
+//! | [`error`] | what a call fails with: a code that both sides know and a text |
+//! | [`registry`] | who provides a service: ZooKeeper, a fixed list, or this process |
+//! | `provider`, `service` | serving: [`RpcProvider`], and what generated code and handlers see |
+//! | `channel`, `endpoint`, `call` | calling: [`RpcChannel`], its connections, and [`Call`] |
+//!
+//! Services are defined in `.proto` files; nexus-rpc-build, called from a `build.rs`, makes a trait
+//! to implement and a client to call of each.
+
+mod call;
+mod channel;
+mod endpoint;
+pub mod error;
+mod provider;
+pub mod registry;
+mod service;
+pub mod wire;
+
+pub use call::{Call, CallOptions, Reply};
+pub use channel::{ChannelOptions, RpcChannel};
+pub use error::{ErrorCode, RpcError};
+pub use provider::{ProviderBuilder, ProviderError, ProviderOptions, RpcProvider};
+pub use service::{
+    CallContext, Execution, IncomingCall, MethodDescriptor, Responder, Service, ServiceDescriptor,
+};

@@ -1,0 +1,464 @@
+//! The thread that keeps ZooKeeper as it should be.
+//!
+//! It owns what is wanted (registrations, watches, removals) and makes it so over any number of
+//! sessions, one at a time:
+//!
+//! ```text
+//!            ┌──────────── probe, open a session ◄───────────┐
+//!            ▼                                               │ pause, growing and jittered
+//!   everything is due again                                  │
+//!            ▼                                               │
+//!   do what is due ──► wait: command, change, next due time  │
+//!            ▲                 │            │                │
+//!            └─────────────────┘            └─ session lost ─┘
+//! ```
+//!
+//! Nothing is remembered of a session but which ephemeral nodes it owns. So there is one way in which
+//! a provider comes to be registered, whether it is new, its session was lost, or its node vanished.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::sync::atomic::AtomicUsize;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
+
+use super::session::{OperationError, Session, SessionEvents};
+use super::wanted::{Removal, Wanted, Watched};
+use super::{Shared, Tree, ZooKeeperOptions, probe};
+use crate::registry::observer::Observer;
+use crate::registry::{MethodInfo, Provider, RegistrationStatus, RegistryState};
+
+/// How long a list may go on changing before it is read: a provider that comes back replaces its
+/// old node by a new one, and nobody should see the moment between.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// The pause before the first new attempt to connect; doubled up to [`PAUSE_MAX`].
+const PAUSE_MIN: Duration = Duration::from_millis(100);
+const PAUSE_MAX: Duration = Duration::from_secs(2);
+
+/// What users of the registry want.
+pub(super) enum Command {
+    Register {
+        id: u64,
+        service: String,
+        methods: Vec<MethodInfo>,
+        provider: Provider,
+        status: RegistrationStatus,
+    },
+    Deregister {
+        id: u64,
+    },
+    Watch {
+        id: u64,
+        service: String,
+        observer: Arc<Observer>,
+    },
+    Unwatch {
+        id: u64,
+    },
+    Stop,
+}
+
+/// What the supervisor waits for.
+///
+/// Its queue has no limit of its own: commands are as many as handles that users hold, and changes as
+/// many as watches that are set, each of which fires once.
+pub(super) enum Event {
+    Command(Command),
+    /// A watched node changed, as session number `epoch` says.
+    Changed {
+        epoch: u64,
+        path: String,
+    },
+    /// Session number `epoch` lost its connection.
+    Lost {
+        epoch: u64,
+    },
+}
+
+pub(super) struct Supervisor {
+    options: ZooKeeperOptions,
+    tree: Tree,
+    shared: Arc<Shared>,
+    events: Receiver<Event>,
+    sender: Sender<Event>,
+    sessions_alive: Arc<AtomicUsize>,
+    /// Counts sessions, so that what an earlier one still says is recognised.
+    epoch: u64,
+    session_lost: bool,
+    /// When the present session was established.
+    connected_at: Instant,
+    stopped: bool,
+    /// By the path of the node.
+    registrations: BTreeMap<String, Wanted>,
+    removals: Vec<Removal>,
+    /// By service.
+    watched: BTreeMap<String, Watched>,
+}
+
+impl Supervisor {
+    pub(super) fn new(options: ZooKeeperOptions, shared: Arc<Shared>) -> (Self, Sender<Event>) {
+        let (sender, events) = unbounded();
+        let tree = Tree {
+            root: options.root.clone(),
+        };
+        let supervisor = Self {
+            options,
+            tree,
+            shared,
+            events,
+            sender: sender.clone(),
+            sessions_alive: Arc::default(),
+            epoch: 0,
+            session_lost: false,
+            connected_at: Instant::now(),
+            stopped: false,
+            registrations: BTreeMap::new(),
+            removals: Vec::new(),
+            watched: BTreeMap::new(),
+        };
+        (supervisor, sender)
+    }
+
+    /// Runs until [`Command::Stop`].
+    pub(super) fn run(mut self) {
+        let mut pause = PAUSE_MIN;
+        while !self.stopped {
+            let started = Instant::now();
+            match self.open_session() {
+                Ok(session) => {
+                    let end = self.serve(&session);
+                    self.leave(&end);
+                    if self.stopped {
+                        session.close();
+                        break;
+                    }
+                }
+                Err(error) => self.leave(&Err(error)),
+            }
+            if started.elapsed() > PAUSE_MAX {
+                pause = PAUSE_MIN;
+            }
+            self.wait(Instant::now() + jittered(pause));
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+        self.end();
+    }
+
+    /// Finds a server and establishes a session with it.
+    fn open_session(&mut self) -> Result<Session, OperationError> {
+        let options = &self.options;
+        let server = probe::find_server(&options.servers, options.operation_deadline)
+            .map_err(|error| OperationError::Lost(error.to_string()))?;
+        self.epoch += 1;
+        self.session_lost = false;
+        let session = Session::open(
+            server,
+            options.session_timeout,
+            options.operation_deadline,
+            &self.sessions_alive,
+            Reporter {
+                epoch: self.epoch,
+                sender: self.sender.clone(),
+            },
+        )?;
+        session.ping()?;
+        log::info!("connected to ZooKeeper at {server}");
+        Ok(session)
+    }
+
+    /// Keeps everything as wanted until the session is lost or the registry stops.
+    fn serve(&mut self, session: &Session) -> Result<(), OperationError> {
+        self.connected_at = Instant::now();
+        self.make_everything_due(self.connected_at);
+        self.shared.set_state(RegistryState::Connected);
+        let ping_interval = self.options.session_timeout / 3;
+        let mut next_ping = self.connected_at + ping_interval;
+        loop {
+            self.remove(session)?;
+            self.register(session)?;
+            self.read(session)?;
+            if Instant::now() >= next_ping {
+                session.ping()?;
+                next_ping = Instant::now() + ping_interval;
+            }
+            self.wait(self.next_due().map_or(next_ping, |due| due.min(next_ping)));
+            if self.stopped {
+                return Ok(());
+            }
+            if self.session_lost {
+                return Err(OperationError::Lost("the connection was lost".into()));
+            }
+        }
+    }
+
+    /// After a session, or the attempt to begin one: nothing is certain any more.
+    fn leave(&mut self, end: &Result<(), OperationError>) {
+        for wanted in self.registrations.values_mut() {
+            wanted.created = false;
+            wanted.status.pending();
+        }
+        for watched in self.watched.values_mut() {
+            watched.confirmed = false;
+        }
+        let before = *self.shared.state.lock();
+        if before == RegistryState::Connected {
+            self.shared.set_state(RegistryState::Away);
+        }
+        match end {
+            Ok(()) => {}
+            Err(error) if before == RegistryState::Connected => {
+                log::warn!("ZooKeeper is away, the last known providers stay: {error}");
+            }
+            Err(error) => log::debug!("no session with ZooKeeper: {error}"),
+        }
+    }
+
+    /// When the registry stopped: no handle waits in vain.
+    fn end(self) {
+        self.shared.set_state(RegistryState::Away);
+        for wanted in self.registrations.values() {
+            wanted.status.gone();
+        }
+        for removal in &self.removals {
+            removal.status.gone();
+        }
+        // What was posted after the stop, and raced with it.
+        for event in self.events.try_iter() {
+            if let Event::Command(Command::Register { status, .. }) = event {
+                status.gone();
+            }
+        }
+    }
+
+    /// Takes in what happens until `deadline`, at least until the first thing that happens.
+    fn wait(&mut self, deadline: Instant) {
+        let first = match self.events.recv_deadline(deadline) {
+            Ok(event) => event,
+            Err(RecvTimeoutError::Timeout | RecvTimeoutError::Disconnected) => return,
+        };
+        self.take(first);
+        while let Ok(event) = self.events.try_recv() {
+            self.take(event);
+        }
+    }
+
+    fn take(&mut self, event: Event) {
+        match event {
+            Event::Command(command) => self.obey(command),
+            Event::Changed { epoch, path } if epoch == self.epoch => self.changed(&path),
+            Event::Lost { epoch } if epoch == self.epoch => self.session_lost = true,
+            // An earlier session's.
+            Event::Changed { .. } | Event::Lost { .. } => {}
+        }
+    }
+
+    fn obey(&mut self, command: Command) {
+        let now = Instant::now();
+        match command {
+            Command::Register {
+                id,
+                service,
+                methods,
+                provider,
+                status,
+            } => {
+                let path = self.tree.provider(&service, provider.address);
+                let wanted = Wanted {
+                    id,
+                    service,
+                    methods,
+                    content: provider.to_node(),
+                    status,
+                    owner: None,
+                    due: now,
+                    created: false,
+                };
+                if let Some(replaced) = self.registrations.insert(path, wanted) {
+                    replaced.status.gone();
+                }
+            }
+            Command::Deregister { id } => self.deregister(id),
+            Command::Watch {
+                id,
+                service,
+                observer,
+            } => self.watch(id, service, observer, now),
+            Command::Unwatch { id } => self.watched.retain(|_, watched| {
+                watched
+                    .observers
+                    .retain(|(observer_id, _)| *observer_id != id);
+                !watched.observers.is_empty()
+            }),
+            Command::Stop => self.stopped = true,
+        }
+    }
+
+    fn deregister(&mut self, id: u64) {
+        let mut registrations = self.registrations.iter();
+        let found = registrations.find(|(_, wanted)| wanted.id == id);
+        let Some(path) = found.map(|(path, _)| path.clone()) else {
+            return;
+        };
+        let Some(Wanted { owner, status, .. }) = self.registrations.remove(&path) else {
+            return;
+        };
+        match owner {
+            Some(owner) => self.removals.push(Removal {
+                path,
+                owner,
+                status,
+            }),
+            // It was never confirmed. If it is there, then in a session that was lost over it, and
+            // it vanishes with that.
+            None => status.gone(),
+        }
+    }
+
+    fn watch(&mut self, id: u64, service: String, observer: Arc<Observer>, now: Instant) {
+        let watched = self.watched.entry(service).or_insert_with(|| Watched {
+            observers: Vec::new(),
+            known: None,
+            confirmed: false,
+            due: now,
+            complained: BTreeSet::new(),
+        });
+        if let Some(known) = &watched.known {
+            observer.note(known.iter().cloned());
+        }
+        watched.observers.push((id, Arc::clone(&observer)));
+        observer.tell();
+    }
+
+    /// A node changed: what depends on it is looked at soon.
+    fn changed(&mut self, path: &str) {
+        let now = Instant::now();
+        if let Some(wanted) = self.registrations.get_mut(path) {
+            wanted.due = now;
+        }
+        for (service, watched) in &mut self.watched {
+            if self.tree.providers(service) == path {
+                watched.due = watched.due.min(now + SETTLE);
+            }
+        }
+    }
+
+    fn make_everything_due(&mut self, now: Instant) {
+        for wanted in self.registrations.values_mut() {
+            wanted.due = now;
+        }
+        for watched in self.watched.values_mut() {
+            watched.due = now;
+        }
+    }
+
+    fn next_due(&self) -> Option<Instant> {
+        let registrations = self.registrations.values().map(|wanted| wanted.due);
+        let watched = self.watched.values().map(|watched| watched.due);
+        registrations.chain(watched).min()
+    }
+
+    /// Deletes the nodes of what was deregistered, if they are still ours.
+    fn remove(&mut self, session: &Session) -> Result<(), OperationError> {
+        while let Some(removal) = self.removals.last() {
+            // Wanted again at the same place: the new registration has replaced the node.
+            if !self.registrations.contains_key(&removal.path) {
+                skip_refused(removal.carry_out(session), "deregister", &removal.path)?;
+            }
+            removal.status.gone();
+            self.removals.pop();
+        }
+        Ok(())
+    }
+
+    /// Creates the nodes that are due and not there, or there but not ours.
+    fn register(&mut self, session: &Session) -> Result<(), OperationError> {
+        let now = Instant::now();
+        for (path, wanted) in &mut self.registrations {
+            if wanted.due > now {
+                continue;
+            }
+            wanted.due = now + self.options.reread_interval;
+            if let Err(error) = wanted.establish(session, path, &self.tree) {
+                wanted.status.pending();
+                skip_refused(Err(error), "register", path)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Reads the lists that are due, and tells what changed.
+    fn read(&mut self, session: &Session) -> Result<(), OperationError> {
+        let now = Instant::now();
+        let doubtful_until = self.connected_at + self.options.empty_grace;
+        for (service, watched) in &mut self.watched {
+            if watched.due > now {
+                continue;
+            }
+            watched.due = now + self.options.reread_interval;
+            let path = self.tree.providers(service);
+            let providers = match watched.fetch(session, &path) {
+                Ok(providers) => providers,
+                Err(error) => {
+                    skip_refused(Err(error), "read", &path)?;
+                    continue;
+                }
+            };
+            if providers.is_empty() && watched.remembers_some() && now < doubtful_until {
+                log::info!("{service} has no provider right after a reconnect: not believed yet");
+                watched.due = watched.due.min(doubtful_until);
+                continue;
+            }
+            for (_, observer) in &watched.observers {
+                observer.note(providers.iter().cloned());
+            }
+            watched.known = Some(providers);
+            watched.confirmed = true;
+            for (_, observer) in &watched.observers {
+                observer.tell();
+            }
+        }
+        Ok(())
+    }
+}
+
+/// A refusal concerns one node and is tried again with the next round; a loss ends the session.
+fn skip_refused(
+    result: Result<(), OperationError>,
+    what: &str,
+    path: &str,
+) -> Result<(), OperationError> {
+    match result {
+        Err(OperationError::Refused(error)) => {
+            log::warn!("ZooKeeper refuses to {what} {path}: {error}");
+            Ok(())
+        }
+        other => other,
+    }
+}
+
+/// Between half and the whole of the pause.
+fn jittered(pause: Duration) -> Duration {
+    pause.mul_f64(rand::random_range(0.5..=1.0))
+}
+
+/// The present session's reports, with its number.
+#[derive(Clone)]
+struct Reporter {
+    epoch: u64,
+    sender: Sender<Event>,
+}
+
+impl SessionEvents for Reporter {
+    fn changed(&self, path: String) {
+        let epoch = self.epoch;
+        // Nobody waits when the registry was dropped.
+        let _ = self.sender.send(Event::Changed { epoch, path });
+    }
+
+    fn lost(&self) {
+        let epoch = self.epoch;
+        let _ = self.sender.send(Event::Lost { epoch });
+    }
+}

@@ -1,0 +1,103 @@
+//! Redis.
+
+use std::io::{Read, Write};
+use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::ops::Deref;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use crate::home::Home;
+use crate::ports::free_port;
+use crate::process::{Launch, Process};
+use crate::{Error, programs};
+
+/// A Redis server that keeps nothing on disk: a restart brings it back empty.
+#[derive(Debug)]
+pub struct Redis {
+    // Before the home: the process ends before its folder is removed.
+    process: Process,
+    port: u16,
+    _home: Home,
+}
+
+/// What may be chosen about a [`Redis`].
+#[derive(Debug, Clone, Default)]
+pub struct RedisOptions {
+    /// The TCP port; a free one by default.
+    pub port: Option<u16>,
+    /// The folder of its log; by default a temporary one.
+    pub data_dir: Option<PathBuf>,
+}
+
+impl Redis {
+    /// Starts a server on a free port and waits until it answers a PING.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::MissingProgram`], and as [`Process::start`].
+    pub fn start() -> Result<Self, Error> {
+        Self::start_with(RedisOptions::default())
+    }
+
+    /// [`Self::start`] with options.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::start`].
+    pub fn start_with(options: RedisOptions) -> Result<Self, Error> {
+        let program = programs::REDIS.find()?;
+        let home = Home::open(options.data_dir, "redis")?;
+        let port = options.port.unwrap_or_else(free_port);
+        let args = [
+            "--port".into(),
+            port.to_string().into(),
+            "--bind".into(),
+            "127.0.0.1".into(),
+            "--dir".into(),
+            home.path().into(),
+            "--save".into(),
+            "".into(),
+            "--appendonly".into(),
+            "no".into(),
+        ];
+        let process = Process::start(Launch {
+            name: "redis".to_owned(),
+            program,
+            args: args.into(),
+            log: home.join("redis.log"),
+            ready: Box::new(move |_| answers_ping(port).is_ok_and(|answers| answers)),
+        })?;
+        Ok(Self {
+            process,
+            port,
+            _home: home,
+        })
+    }
+
+    /// `redis://127.0.0.1:PORT`.
+    pub fn url(&self) -> String {
+        format!("redis://127.0.0.1:{}", self.port)
+    }
+
+    /// The TCP port.
+    pub fn port(&self) -> u16 {
+        self.port
+    }
+}
+
+impl Deref for Redis {
+    type Target = Process;
+
+    fn deref(&self) -> &Process {
+        &self.process
+    }
+}
+
+fn answers_ping(port: u16) -> std::io::Result<bool> {
+    let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
+    stream.set_read_timeout(Some(Duration::from_secs(1)))?;
+    stream.write_all(b"PING\r\n")?;
+    let mut answer = [0; 7];
+    stream.read_exact(&mut answer)?;
+    Ok(&answer == b"+PONG\r\n")
+}
