@@ -1,0 +1,66 @@
+//! What can go wrong in a store.
+
+/// Why a store could not do what it was asked. What a user did wrong is no error but an outcome of
+/// the operation.
+///
+/// Never contains names, message texts or passwords.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StoreError {
+    /// The database does not answer, refuses, or all connections to it are busy; asking again
+    /// later makes sense. A change may have been made all the same when the connection broke just
+    /// while it was committed.
+    #[error("the database is unavailable: {0}")]
+    Unavailable(String),
+    /// Others kept getting in the way, more often than is retried. Nothing was changed.
+    #[error("too many conflicting changes: {0}")]
+    Conflict(String),
+    /// A text is longer than the column that keeps it. Nothing was changed.
+    #[error("{field} is longer than {bytes_max} bytes")]
+    TooLong {
+        /// What is too long.
+        field: &'static str,
+        /// The longest that is taken, in bytes of UTF-8.
+        bytes_max: usize,
+    },
+    /// The database answered what cannot be: a wrong schema, damaged data, a fault in this crate.
+    #[error("the store failed: {0}")]
+    Internal(String),
+}
+
+impl StoreError {
+    /// Whether the database is away, so that trying again later is the remedy.
+    pub fn is_unavailable(&self) -> bool {
+        matches!(self, Self::Unavailable(_))
+    }
+}
+
+/// What one attempt of an operation can end with, before it is decided whether it is retried.
+#[derive(Debug)]
+pub(crate) enum DbError {
+    /// The connection is gone, and nothing was committed on it.
+    Lost(String),
+    /// The database is away or too slow, or whether something was committed is not known.
+    Unavailable(String),
+    /// Deadlock, lock wait timeout or a unique key taken by somebody just now: rolled back.
+    Conflict(String),
+    /// Retrying cannot help.
+    Internal(String),
+}
+
+impl DbError {
+    /// What the database returned makes no sense.
+    pub(crate) fn unexpected(what: &str) -> Self {
+        Self::Internal(format!("unexpected {what} in the database"))
+    }
+}
+
+impl From<DbError> for StoreError {
+    fn from(error: DbError) -> Self {
+        match error {
+            DbError::Lost(reason) | DbError::Unavailable(reason) => Self::Unavailable(reason),
+            DbError::Conflict(reason) => Self::Conflict(reason),
+            DbError::Internal(reason) => Self::Internal(reason),
+        }
+    }
+}

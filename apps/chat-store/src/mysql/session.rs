@@ -1,0 +1,63 @@
+//! Prepared statements on one connection.
+
+use mysql::{Conn, Params, prelude::Queryable};
+
+use super::errors::classify;
+use crate::{
+    error::DbError,
+    sql::{Cell, Dialect, Executed, Row, Session, Value},
+};
+
+/// The driver prepares each text once and keeps it with the connection.
+pub(super) struct MySqlSession<'a>(pub(super) &'a mut Conn);
+
+impl Session for MySqlSession<'_> {
+    fn dialect(&self) -> Dialect {
+        Dialect::MySql
+    }
+
+    fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>, DbError> {
+        let result = self.0.exec_iter(sql, bind(params)).map_err(classify)?;
+        result.map(|row| read_row(row.map_err(classify)?)).collect()
+    }
+
+    fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Executed, DbError> {
+        self.0.exec_drop(sql, bind(params)).map_err(classify)?;
+        let last_insert_id = i64::try_from(self.0.last_insert_id())
+            .map_err(|_| DbError::unexpected("generated id"))?;
+        Ok(Executed {
+            rows: self.0.affected_rows(),
+            last_insert_id,
+        })
+    }
+}
+
+fn bind(params: &[Value<'_>]) -> Params {
+    if params.is_empty() {
+        return Params::Empty;
+    }
+    let bind = |value: &Value<'_>| match *value {
+        Value::Null => mysql::Value::NULL,
+        Value::Int(number) => mysql::Value::Int(number),
+        Value::Unsigned(number) => mysql::Value::UInt(number),
+        Value::Text(text) => mysql::Value::Bytes(text.into()),
+    };
+    Params::Positional(params.iter().map(bind).collect())
+}
+
+fn read_row(row: mysql::Row) -> Result<Row, DbError> {
+    let cell = |value| match value {
+        mysql::Value::NULL => Ok(Cell::Null),
+        mysql::Value::Int(number) => Ok(Cell::Int(number)),
+        mysql::Value::UInt(number) => Ok(Cell::Unsigned(number)),
+        mysql::Value::Bytes(bytes) => String::from_utf8(bytes)
+            .map(Cell::Text)
+            .map_err(|_| DbError::unexpected("bytes that are not UTF-8")),
+        _ => Err(DbError::unexpected("type of a column")),
+    };
+    row.unwrap()
+        .into_iter()
+        .map(cell)
+        .collect::<Result<_, _>>()
+        .map(Row)
+}

@@ -1,0 +1,318 @@
+//! The hot path: many messages and acknowledgements in one transaction.
+//!
+//! | step | statements, each for up to 256 rows |
+//! |---|---|
+//! | lock the conversations, read where they stand | 1 |
+//! | find messages that were stored before (only after a conflict) | 1 |
+//! | who may write where, and the senders' names | 1 for pairs, 1 for groups |
+//! | find those of the refused that were stored before (if there are any) | 1 |
+//! | write the new sequences and the messages | 2 |
+//! | read and move the cursors, if there are acknowledgements | 3 |
+
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, hash_map::Entry},
+    num::NonZeroU64,
+    sync::Arc,
+};
+
+use super::{
+    conversations::{self, INSERT_MESSAGE},
+    session::{Session, Value},
+};
+use crate::{
+    ConversationId, Parties, UserId,
+    error::DbError,
+    types::{
+        Ack, AppendOutcome, CLIENT_TIME_BYTES_MAX, CONTENT_BYTES_MAX, MessageKind, NewMessage,
+        Stamp,
+    },
+};
+
+/// Whether to look for messages that were stored before. Sending again is rare, so the first
+/// attempt leaves it to the unique key to find one, and what follows a conflict looks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Duplicates {
+    LeaveToKey,
+    LookFor,
+}
+
+pub(super) fn append(
+    s: &mut dyn Session,
+    batch: &[NewMessage],
+    acks: &[Ack],
+    now_ms: i64,
+    duplicates: Duplicates,
+) -> Result<Vec<AppendOutcome>, DbError> {
+    let mut plan = Plan::new(batch);
+    let mut last_sequences = conversations::lock_all(s, &plan.conversations())?;
+    if duplicates == Duplicates::LookFor {
+        plan.settle_stored_before(s, Fate::is_open)?;
+    }
+    plan.settle_allowed(s, &mut last_sequences, now_ms)?;
+    // What is refused now may have been taken when it was sent first.
+    plan.settle_stored_before(s, Fate::is_refused)?;
+    plan.write(s, &last_sequences)?;
+    acknowledge(s, acks)?;
+    plan.outcomes()
+}
+
+/// What is decided of each message so far.
+struct Plan<'a> {
+    batch: &'a [NewMessage],
+    fates: Vec<Fate>,
+}
+
+#[derive(Clone)]
+enum Fate {
+    Open,
+    /// The same client message id stands earlier in the batch.
+    RepeatOf(usize),
+    Settled(AppendOutcome),
+}
+
+impl Fate {
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
+    }
+
+    fn is_refused(&self) -> bool {
+        use AppendOutcome::{NotFriends, NotMember};
+        matches!(self, Self::Settled(NotFriends | NotMember))
+    }
+}
+
+type ClientKey = (UserId, NonZeroU64);
+
+impl<'a> Plan<'a> {
+    /// Settles what needs no database.
+    fn new(batch: &'a [NewMessage]) -> Self {
+        let mut first_of: HashMap<ClientKey, usize> = HashMap::new();
+        let fates = batch.iter().enumerate().map(|(index, message)| {
+            if message.content.len() > CONTENT_BYTES_MAX
+                || message.client_time.len() > CLIENT_TIME_BYTES_MAX
+            {
+                return Fate::Settled(AppendOutcome::TooLong);
+            }
+            let Some(key) = client_key(message) else {
+                return Fate::Open;
+            };
+            match first_of.entry(key) {
+                Entry::Occupied(first) => Fate::RepeatOf(*first.get()),
+                Entry::Vacant(vacant) => {
+                    vacant.insert(index);
+                    Fate::Open
+                }
+            }
+        });
+        Self {
+            fates: fates.collect(),
+            batch,
+        }
+    }
+
+    fn open(&self) -> impl Iterator<Item = &'a NewMessage> {
+        let open = |(fate, message): (&Fate, _)| fate.is_open().then_some(message);
+        self.fates.iter().zip(self.batch).filter_map(open)
+    }
+
+    /// Where the open messages go, ascending.
+    fn conversations(&self) -> Vec<ConversationId> {
+        let distinct: BTreeSet<_> = self.open().map(|message| message.conversation).collect();
+        distinct.into_iter().collect()
+    }
+
+    /// Settles those of the messages of a certain fate that were stored before.
+    fn settle_stored_before(
+        &mut self,
+        s: &mut dyn Session,
+        concerned: fn(&Fate) -> bool,
+    ) -> Result<(), DbError> {
+        let keys: Vec<_> = self
+            .fates
+            .iter()
+            .zip(self.batch)
+            .filter(|(fate, _)| concerned(fate))
+            .filter_map(|(_, message)| client_key(message))
+            .map(|(sender, id)| [sender.into(), id.get().into()])
+            .collect();
+        let rows = s.query_in(
+            "SELECT sender_id, client_message_id, seq, created_at_ms FROM message \
+             WHERE (sender_id, client_message_id)",
+            &keys,
+            "",
+        )?;
+        let mut stored: HashMap<ClientKey, Stamp> = HashMap::new();
+        for row in rows {
+            if let Some(id) = row.optional_u64(1)? {
+                let stamp = Stamp {
+                    sequence: row.u64(2)?,
+                    created_at_ms: row.i64(3)?,
+                };
+                stored.insert((row.user(0)?, id), stamp);
+            }
+        }
+        for (fate, message) in self.fates.iter_mut().zip(self.batch) {
+            let stamp = client_key(message).and_then(|key| stored.get(&key));
+            if let Some(stamp) = stamp.filter(|_| concerned(fate)) {
+                *fate = Fate::Settled(AppendOutcome::Duplicate(*stamp));
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses what the sender may not write, and gives the rest the next sequences.
+    fn settle_allowed(
+        &mut self,
+        s: &mut dyn Session,
+        last_sequences: &mut BTreeMap<ConversationId, u64>,
+        now_ms: i64,
+    ) -> Result<(), DbError> {
+        let allowed = allowed_senders(s, self.open())?;
+        for (fate, message) in self.fates.iter_mut().zip(self.batch) {
+            if !fate.is_open() {
+                continue;
+            }
+            let name = allowed.get(&(message.conversation, message.sender));
+            let last = last_sequences.get_mut(&message.conversation);
+            let outcome = match (name, last, message.conversation.parties()) {
+                (Some(name), Some(last), _) => {
+                    *last += 1;
+                    AppendOutcome::Committed {
+                        stamp: Stamp {
+                            sequence: *last,
+                            created_at_ms: now_ms,
+                        },
+                        sender_name: Arc::clone(name),
+                    }
+                }
+                (_, _, Parties::Pair { .. }) => AppendOutcome::NotFriends,
+                (_, _, Parties::Group(_)) => AppendOutcome::NotMember,
+            };
+            *fate = Fate::Settled(outcome);
+        }
+        Ok(())
+    }
+
+    fn write(
+        &self,
+        s: &mut dyn Session,
+        last_sequences: &BTreeMap<ConversationId, u64>,
+    ) -> Result<(), DbError> {
+        let mut rows = Vec::with_capacity(self.batch.len());
+        let mut grown = BTreeMap::new();
+        for (fate, message) in self.fates.iter().zip(self.batch) {
+            let Fate::Settled(AppendOutcome::Committed { stamp, .. }) = fate else {
+                continue;
+            };
+            if let Some(last) = last_sequences.get(&message.conversation) {
+                grown.insert(message.conversation, *last);
+            }
+            rows.push([
+                message.conversation.into(),
+                stamp.sequence.into(),
+                message.sender.into(),
+                Value::Int(kind_of(message).number().into()),
+                message
+                    .client_message_id
+                    .map_or(Value::Null, |id| id.get().into()),
+                message.content.as_str().into(),
+                message.client_time.as_str().into(),
+                stamp.created_at_ms.into(),
+            ]);
+        }
+        conversations::set_last_sequences(s, grown)?;
+        s.insert_rows(INSERT_MESSAGE, &rows, "")
+    }
+
+    fn outcomes(self) -> Result<Vec<AppendOutcome>, DbError> {
+        let outcome = |fate: &Fate| match fate {
+            Fate::Settled(outcome) => Ok(outcome.clone()),
+            Fate::RepeatOf(first) => match self.fates.get(*first) {
+                Some(Fate::Settled(AppendOutcome::Committed { stamp, .. })) => {
+                    Ok(AppendOutcome::Duplicate(*stamp))
+                }
+                Some(Fate::Settled(outcome)) => Ok(outcome.clone()),
+                _ => Err(DbError::Internal(
+                    "a repeated message was not settled".into(),
+                )),
+            },
+            Fate::Open => Err(DbError::Internal("a message was not settled".into())),
+        };
+        self.fates.iter().map(outcome).collect()
+    }
+}
+
+/// Those of the messages' senders who may write where they want to, with their names.
+fn allowed_senders<'a>(
+    s: &mut dyn Session,
+    messages: impl Iterator<Item = &'a NewMessage>,
+) -> Result<HashMap<(ConversationId, UserId), Arc<str>>, DbError> {
+    let mut friends = BTreeSet::new();
+    let mut members = BTreeSet::new();
+    for message in messages {
+        match message.conversation.parties() {
+            Parties::Pair { .. } => {
+                let receiver = message.conversation.other(message.sender);
+                friends.extend(receiver.map(|receiver| (message.sender, receiver)));
+            }
+            Parties::Group(group) => {
+                members.insert((group, message.sender));
+            }
+        }
+    }
+    let friends: Vec<_> = friends
+        .into_iter()
+        .map(|(a, b)| [a.into(), b.into()])
+        .collect();
+    let members: Vec<_> = members
+        .into_iter()
+        .map(|(g, u)| [g.into(), u.into()])
+        .collect();
+
+    let mut allowed = HashMap::new();
+    let friends = s.query_in(
+        "SELECT f.user_id, f.friend_id, u.name \
+         FROM friendship f JOIN user u ON u.id = f.user_id WHERE (f.user_id, f.friend_id)",
+        &friends,
+        "",
+    )?;
+    for row in friends {
+        let (sender, receiver) = (row.user(0)?, row.user(1)?);
+        if let Some(conversation) = ConversationId::pair(sender, receiver) {
+            allowed.insert((conversation, sender), row.text(2)?.into());
+        }
+    }
+    let members = s.query_in(
+        "SELECT m.group_id, m.user_id, u.name \
+         FROM group_member m JOIN user u ON u.id = m.user_id WHERE (m.group_id, m.user_id)",
+        &members,
+        "",
+    )?;
+    for row in members {
+        let (group, sender) = (row.group(0)?, row.user(1)?);
+        allowed.insert((ConversationId::group(group), sender), row.text(2)?.into());
+    }
+    Ok(allowed)
+}
+
+fn acknowledge(s: &mut dyn Session, acks: &[Ack]) -> Result<(), DbError> {
+    let mut furthest = BTreeMap::new();
+    for ack in acks {
+        let sequence = furthest
+            .entry((ack.user, ack.conversation))
+            .or_insert(ack.sequence);
+        *sequence = ack.sequence.max(*sequence);
+    }
+    conversations::acknowledge(s, &furthest)
+}
+
+fn client_key(message: &NewMessage) -> Option<ClientKey> {
+    message.client_message_id.map(|id| (message.sender, id))
+}
+
+fn kind_of(message: &NewMessage) -> MessageKind {
+    match message.conversation.parties() {
+        Parties::Pair { .. } => MessageKind::FriendChat,
+        Parties::Group(_) => MessageKind::GroupChat,
+    }
+}

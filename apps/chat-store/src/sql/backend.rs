@@ -1,0 +1,211 @@
+//! What a database has to offer, and the store that every such database thereby is.
+
+use std::{
+    collections::HashMap,
+    time::{Duration, Instant, SystemTime, UNIX_EPOCH},
+};
+
+use super::{
+    append::{self, Duplicates},
+    conversations, friends, groups, pending,
+    session::Session,
+    users,
+};
+use crate::{
+    ConversationId, GroupId, UserId,
+    error::{DbError, StoreError},
+    store::Store,
+    types::*,
+};
+
+/// A database that can run pieces of work. A piece may be run several times, but has an effect at
+/// most once; it must change nothing outside the database that a second run could not meet.
+pub(crate) trait Backend: Send + Sync + 'static {
+    fn create_tables(&self) -> Result<(), StoreError>;
+
+    /// Runs a single statement that reads.
+    fn read<T>(
+        &self,
+        work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
+    ) -> Result<T, StoreError>;
+
+    /// Runs statements that read, all of them on the same state of the database.
+    fn snapshot<T>(
+        &self,
+        work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
+    ) -> Result<T, StoreError>;
+
+    /// Runs a transaction, durable once this returns; on an error nothing of it has happened, save
+    /// that an [`StoreError::Unavailable`] may have come after the commit.
+    fn write<T>(
+        &self,
+        work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
+    ) -> Result<T, StoreError>;
+}
+
+/// Counts the attempts of one operation and says whether there may be another.
+pub(crate) struct Retry {
+    started: Instant,
+    time_max: Duration,
+    conflicts: u32,
+    lost: bool,
+}
+
+impl Retry {
+    const CONFLICTS_MAX: u32 = 8;
+
+    /// For an operation that starts now and is not tried again once `time_max` has passed.
+    pub(crate) fn new(time_max: Duration) -> Self {
+        Self {
+            started: Instant::now(),
+            time_max,
+            conflicts: 0,
+            lost: false,
+        }
+    }
+
+    /// Returns when the next attempt may start, or the error if there shall be none.
+    pub(crate) fn after(&mut self, error: DbError) -> Result<(), StoreError> {
+        let in_time = self.started.elapsed() < self.time_max;
+        match error {
+            // Once: a second connection that breaks at once is no accident of a restart.
+            DbError::Lost(_) if in_time && !self.lost => self.lost = true,
+            DbError::Conflict(_) if in_time && self.conflicts < Self::CONFLICTS_MAX => {
+                std::thread::sleep(Duration::from_millis(1 << self.conflicts));
+                self.conflicts += 1;
+            }
+            error => return Err(error.into()),
+        }
+        Ok(())
+    }
+}
+
+impl<B: Backend> Store for B {
+    fn prepare_schema(&self) -> Result<(), StoreError> {
+        self.create_tables()
+    }
+
+    fn create_user(&self, name: &str, password_hash: &str) -> Result<CreateUser, StoreError> {
+        within("user name", name, NAME_BYTES_MAX)?;
+        within("password hash", password_hash, PASSWORD_HASH_BYTES_MAX)?;
+        self.write(|s| users::create(s, name, password_hash))
+    }
+
+    fn user(&self, id: UserId) -> Result<Option<User>, StoreError> {
+        self.read(|s| users::find(s, id))
+    }
+
+    fn names(&self, ids: &[UserId]) -> Result<HashMap<UserId, String>, StoreError> {
+        self.read(|s| users::names(s, ids))
+    }
+
+    fn set_last_offline(&self, id: UserId, at_ms: i64) -> Result<(), StoreError> {
+        self.write(|s| users::set_last_offline(s, id, at_ms))
+    }
+
+    fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError> {
+        self.read(|s| friends::list(s, user))
+    }
+
+    fn add_friend(&self, user: UserId, friend: UserId) -> Result<AddFriend, StoreError> {
+        self.write(|s| friends::add(s, user, friend, now_ms()))
+    }
+
+    fn delete_friend(&self, user: UserId, friend: UserId) -> Result<DeleteFriend, StoreError> {
+        self.write(|s| friends::delete(s, user, friend, now_ms()))
+    }
+
+    fn create_group(
+        &self,
+        creator: UserId,
+        name: &str,
+        description: &str,
+    ) -> Result<Group, StoreError> {
+        within("group name", name, NAME_BYTES_MAX)?;
+        within("group description", description, DESCRIPTION_BYTES_MAX)?;
+        self.write(|s| groups::create(s, creator, name, description))
+    }
+
+    fn join_group(
+        &self,
+        user: UserId,
+        group: GroupId,
+        members_max: usize,
+    ) -> Result<JoinGroup, StoreError> {
+        self.write(|s| groups::join(s, user, group, members_max, now_ms()))
+    }
+
+    fn leave_group(&self, user: UserId, group: GroupId) -> Result<LeaveGroup, StoreError> {
+        self.write(|s| groups::leave(s, user, group, now_ms()))
+    }
+
+    fn delete_group(&self, user: UserId, group: GroupId) -> Result<DeleteGroup, StoreError> {
+        self.write(|s| groups::delete(s, user, group, now_ms()))
+    }
+
+    fn groups(&self, user: UserId) -> Result<Vec<Group>, StoreError> {
+        self.snapshot(|s| groups::list(s, user))
+    }
+
+    fn group_members_of(
+        &self,
+        groups: &[GroupId],
+    ) -> Result<HashMap<GroupId, Vec<UserId>>, StoreError> {
+        self.read(|s| groups::members_of(s, groups))
+    }
+
+    fn conversations(&self, user: UserId) -> Result<Vec<ConversationState>, StoreError> {
+        self.read(|s| conversations::states(s, user))
+    }
+
+    fn is_participant(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+    ) -> Result<bool, StoreError> {
+        self.read(|s| conversations::is_participant(s, user, conversation))
+    }
+
+    fn pending(
+        &self,
+        user: UserId,
+        after: &[Mark],
+        scope: PendingScope,
+        limit: PageLimit,
+    ) -> Result<PendingPage, StoreError> {
+        self.snapshot(|s| pending::pending(s, user, after, scope, limit))
+    }
+
+    fn history(
+        &self,
+        conversation: ConversationId,
+        first_sequence: u64,
+        messages_max: usize,
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        self.read(|s| pending::history(s, conversation, first_sequence, messages_max))
+    }
+
+    fn append(&self, batch: &[NewMessage], acks: &[Ack]) -> Result<Vec<AppendOutcome>, StoreError> {
+        let mut duplicates = Duplicates::LeaveToKey;
+        self.write(|s| {
+            let done = append::append(s, batch, acks, now_ms(), duplicates);
+            duplicates = Duplicates::LookFor;
+            done
+        })
+    }
+}
+
+fn within(field: &'static str, text: &str, bytes_max: usize) -> Result<(), StoreError> {
+    if text.len() > bytes_max {
+        return Err(StoreError::TooLong { field, bytes_max });
+    }
+    Ok(())
+}
+
+/// UTC, milliseconds since 1970; a clock that is set before that reads as 0.
+fn now_ms() -> i64 {
+    let since_epoch = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX)
+}

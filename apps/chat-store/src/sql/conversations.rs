@@ -1,0 +1,199 @@
+//! Conversations: their sequences, and how far each user has them.
+
+use std::collections::BTreeMap;
+
+use super::session::{Session, Value};
+use crate::{
+    ConversationId, UserId,
+    error::DbError,
+    types::{ConversationState, MessageKind, Stamp},
+};
+
+pub(super) const INSERT_MESSAGE: &str = "INSERT INTO message (conversation_id, seq, sender_id, \
+     kind, client_message_id, content, client_time, created_at_ms)";
+
+/// Makes the conversation if it is missing, locks it, and returns its newest sequence.
+pub(super) fn create(s: &mut dyn Session, id: ConversationId) -> Result<u64, DbError> {
+    let or_keep = s.dialect().or_keep("id", "last_seq");
+    let sql = format!("INSERT INTO conversation (id, last_seq) VALUES (?, 0) {or_keep}");
+    s.execute(&sql, &[id.into()])?;
+    lock(s, id)?.ok_or_else(|| DbError::unexpected("absence of a new conversation"))
+}
+
+/// Locks a conversation and returns its newest sequence; `None` if it is not there.
+pub(super) fn lock(s: &mut dyn Session, id: ConversationId) -> Result<Option<u64>, DbError> {
+    Ok(lock_all(s, &[id])?.remove(&id))
+}
+
+/// Locks conversations, whose ids must ascend, and returns their newest sequences; those that are
+/// not there are left out.
+pub(super) fn lock_all(
+    s: &mut dyn Session,
+    ids: &[ConversationId],
+) -> Result<BTreeMap<ConversationId, u64>, DbError> {
+    let keys: Vec<_> = ids.iter().map(|id| [(*id).into()]).collect();
+    let order_and_lock = format!("ORDER BY id {}", s.dialect().for_update());
+    let before = "SELECT id, last_seq FROM conversation WHERE id";
+    let rows = s.query_in(before, &keys, &order_and_lock)?;
+    rows.iter()
+        .map(|row| Ok((row.conversation(0)?, row.u64(1)?)))
+        .collect()
+}
+
+/// The newest sequences of conversations, unlocked.
+pub(super) fn last_sequences(
+    s: &mut dyn Session,
+    ids: &[ConversationId],
+) -> Result<BTreeMap<ConversationId, u64>, DbError> {
+    let keys: Vec<_> = ids.iter().map(|id| [(*id).into()]).collect();
+    let rows = s.query_in("SELECT id, last_seq FROM conversation WHERE id", &keys, "")?;
+    rows.iter()
+        .map(|row| Ok((row.conversation(0)?, row.u64(1)?)))
+        .collect()
+}
+
+/// Sets the newest sequences of conversations that are locked.
+pub(super) fn set_last_sequences(
+    s: &mut dyn Session,
+    sequences: impl IntoIterator<Item = (ConversationId, u64)>,
+) -> Result<(), DbError> {
+    let rows: Vec<_> = sequences
+        .into_iter()
+        .map(|(id, sequence)| [id.into(), sequence.into()])
+        .collect();
+    let or_replace = s.dialect().or_replace("id", "last_seq");
+    s.insert_rows(
+        "INSERT INTO conversation (id, last_seq)",
+        &rows,
+        &or_replace,
+    )
+}
+
+/// A change that the others of a conversation have to learn of.
+pub(super) struct Notice<'a> {
+    pub(super) sender: UserId,
+    pub(super) kind: MessageKind,
+    pub(super) content: &'a str,
+}
+
+/// Writes a notice into a conversation that is locked and stands at `last_sequence`.
+pub(super) fn notify(
+    s: &mut dyn Session,
+    conversation: ConversationId,
+    last_sequence: u64,
+    notice: &Notice<'_>,
+    now_ms: i64,
+) -> Result<Stamp, DbError> {
+    let stamp = Stamp {
+        sequence: last_sequence + 1,
+        created_at_ms: now_ms,
+    };
+    set_last_sequences(s, [(conversation, stamp.sequence)])?;
+    let row = [
+        conversation.into(),
+        stamp.sequence.into(),
+        notice.sender.into(),
+        Value::Int(notice.kind.number().into()),
+        Value::Null,
+        notice.content.into(),
+        "".into(),
+        stamp.created_at_ms.into(),
+    ];
+    s.insert_rows(INSERT_MESSAGE, &[row], "")?;
+    Ok(stamp)
+}
+
+/// Lets a user take part in a conversation, with everything up to `acked` received; a user who took
+/// part before stays where that was.
+pub(super) fn open_cursor(
+    s: &mut dyn Session,
+    user: UserId,
+    conversation: ConversationId,
+    acked: u64,
+) -> Result<(), DbError> {
+    let or_keep = s.dialect().or_keep("user_id, conversation_id", "acked_seq");
+    let row = [user.into(), conversation.into(), acked.into()];
+    s.insert_rows(INSERT_CURSOR, &[row], &or_keep)
+}
+
+/// Ends a user's part in a conversation.
+pub(super) fn close_cursor(
+    s: &mut dyn Session,
+    user: UserId,
+    conversation: ConversationId,
+) -> Result<(), DbError> {
+    let sql = "DELETE FROM conversation_cursor WHERE user_id = ? AND conversation_id = ?";
+    s.execute(sql, &[user.into(), conversation.into()])?;
+    Ok(())
+}
+
+const INSERT_CURSOR: &str = "INSERT INTO conversation_cursor (user_id, conversation_id, acked_seq)";
+
+/// Moves cursors forward, never back and never beyond the newest message. There must be one
+/// acknowledgement per user and conversation at most.
+pub(super) fn acknowledge(
+    s: &mut dyn Session,
+    acks: &BTreeMap<(UserId, ConversationId), u64>,
+) -> Result<(), DbError> {
+    let mut ids: Vec<_> = acks.keys().map(|(_, conversation)| *conversation).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    let last_sequences = last_sequences(s, &ids)?;
+
+    // The cursors are locked and read before they are written, so that none is written for a user
+    // who has just left.
+    let keys: Vec<_> = acks
+        .keys()
+        .map(|(user, conversation)| [(*user).into(), (*conversation).into()])
+        .collect();
+    let order_and_lock = format!(
+        "ORDER BY user_id, conversation_id {}",
+        s.dialect().for_update()
+    );
+    let rows = s.query_in(
+        "SELECT user_id, conversation_id, acked_seq FROM conversation_cursor \
+         WHERE (user_id, conversation_id)",
+        &keys,
+        &order_and_lock,
+    )?;
+    let mut forward = Vec::new();
+    for row in rows {
+        let (user, conversation, old) = (row.user(0)?, row.conversation(1)?, row.u64(2)?);
+        let asked = acks.get(&(user, conversation)).copied().unwrap_or(0);
+        let newest = last_sequences.get(&conversation).copied().unwrap_or(0);
+        let new = asked.min(newest);
+        if new > old {
+            forward.push([user.into(), conversation.into(), new.into()]);
+        }
+    }
+    let or_replace = s
+        .dialect()
+        .or_replace("user_id, conversation_id", "acked_seq");
+    s.insert_rows(INSERT_CURSOR, &forward, &or_replace)
+}
+
+/// Where a user stands everywhere, by conversation.
+pub(super) fn states(s: &mut dyn Session, user: UserId) -> Result<Vec<ConversationState>, DbError> {
+    let sql = "SELECT c.conversation_id, c.acked_seq, v.last_seq \
+               FROM conversation_cursor c JOIN conversation v ON v.id = c.conversation_id \
+               WHERE c.user_id = ? ORDER BY c.conversation_id";
+    let rows = s.query(sql, &[user.into()])?;
+    rows.iter()
+        .map(|row| {
+            Ok(ConversationState {
+                conversation: row.conversation(0)?,
+                acked_sequence: row.u64(1)?,
+                last_sequence: row.u64(2)?,
+            })
+        })
+        .collect()
+}
+
+pub(super) fn is_participant(
+    s: &mut dyn Session,
+    user: UserId,
+    conversation: ConversationId,
+) -> Result<bool, DbError> {
+    let sql = "SELECT acked_seq FROM conversation_cursor WHERE user_id = ? AND conversation_id = ?";
+    Ok(s.first(sql, &[user.into(), conversation.into()])?.is_some())
+}

@@ -1,0 +1,267 @@
+//! Groups and who is in them. `joined_seq`, the sequence of a member's own joining, is what orders
+//! the members.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use super::{
+    conversations::{self, Notice},
+    row::{Row, role_number},
+    session::{Session, Value},
+};
+use crate::{
+    ConversationId, GroupId, UserId,
+    error::DbError,
+    types::{DeleteGroup, Group, JoinGroup, LeaveGroup, Member, MessageKind, Role},
+};
+
+pub(super) fn create(
+    s: &mut dyn Session,
+    creator: UserId,
+    name: &str,
+    description: &str,
+) -> Result<Group, DbError> {
+    let sql = "INSERT INTO chat_group (name, description, creator_id) VALUES (?, ?, ?)";
+    let done = s.execute(sql, &[name.into(), description.into(), creator.into()])?;
+    let id = i32::try_from(done.last_insert_id)
+        .ok()
+        .and_then(GroupId::new)
+        .ok_or_else(|| DbError::unexpected("new group id"))?;
+    let conversation = ConversationId::group(id);
+    let last_sequence = conversations::create(s, conversation)?;
+    insert_member(s, id, creator, Role::Admin, last_sequence)?;
+    conversations::open_cursor(s, creator, conversation, last_sequence)?;
+    let group = find(s, id)?.ok_or_else(|| DbError::unexpected("absence of a new group"))?;
+    if group.members.is_empty() {
+        return Err(DbError::Internal(
+            "the creator of a group is no user".into(),
+        ));
+    }
+    Ok(group)
+}
+
+pub(super) fn join(
+    s: &mut dyn Session,
+    user: UserId,
+    group: GroupId,
+    members_max: usize,
+    now_ms: i64,
+) -> Result<JoinGroup, DbError> {
+    let conversation = ConversationId::group(group);
+    let Some(last_sequence) = conversations::lock(s, conversation)? else {
+        return Ok(JoinGroup::NoSuchGroup);
+    };
+    if name(s, group)?.is_none() {
+        return Ok(JoinGroup::NoSuchGroup);
+    }
+    let members = members(s, group)?;
+    if members.iter().any(|(member, _)| *member == user) {
+        return Ok(JoinGroup::AlreadyMember);
+    }
+    if members.len() >= members_max {
+        return Ok(JoinGroup::Full);
+    }
+    let notice = Notice {
+        sender: user,
+        kind: MessageKind::JoinGroup,
+        content: "",
+    };
+    let stamp = conversations::notify(s, conversation, last_sequence, &notice, now_ms)?;
+    insert_member(s, group, user, Role::Member, stamp.sequence)?;
+    conversations::open_cursor(s, user, conversation, stamp.sequence)?;
+    let group = find(s, group)?.ok_or_else(|| DbError::unexpected("absence of a group"))?;
+    if !group.members.iter().any(|member| member.id == user) {
+        return Err(DbError::Internal(
+            "the one who joins a group is no user".into(),
+        ));
+    }
+    Ok(JoinGroup::Joined { stamp, group })
+}
+
+pub(super) fn leave(
+    s: &mut dyn Session,
+    user: UserId,
+    group: GroupId,
+    now_ms: i64,
+) -> Result<LeaveGroup, DbError> {
+    let conversation = ConversationId::group(group);
+    let Some(last_sequence) = conversations::lock(s, conversation)? else {
+        return Ok(LeaveGroup::NotMember);
+    };
+    let members = members(s, group)?;
+    let Some((_, role)) = members.iter().copied().find(|(member, _)| *member == user) else {
+        return Ok(LeaveGroup::NotMember);
+    };
+    let rest: Vec<UserId> = members
+        .iter()
+        .map(|(member, _)| *member)
+        .filter(|member| *member != user)
+        .collect();
+    let new_admin = rest.first().copied().filter(|_| role == Role::Admin);
+
+    let notice = Notice {
+        sender: user,
+        kind: MessageKind::LeaveGroup,
+        content: "",
+    };
+    let stamp = conversations::notify(s, conversation, last_sequence, &notice, now_ms)?;
+    let sql = "DELETE FROM group_member WHERE group_id = ? AND user_id = ?";
+    s.execute(sql, &[group.into(), user.into()])?;
+    if let Some(heir) = new_admin {
+        let sql = "UPDATE group_member SET role = ? WHERE group_id = ? AND user_id = ?";
+        let admin = Value::Int(role_number(Role::Admin));
+        s.execute(sql, &[admin, group.into(), heir.into()])?;
+    }
+    if rest.is_empty() {
+        s.execute("DELETE FROM chat_group WHERE id = ?", &[group.into()])?;
+    }
+    conversations::close_cursor(s, user, conversation)?;
+    Ok(LeaveGroup::Left {
+        stamp,
+        members: rest,
+        new_admin,
+    })
+}
+
+pub(super) fn delete(
+    s: &mut dyn Session,
+    user: UserId,
+    group: GroupId,
+    now_ms: i64,
+) -> Result<DeleteGroup, DbError> {
+    let conversation = ConversationId::group(group);
+    let Some(last_sequence) = conversations::lock(s, conversation)? else {
+        return Ok(DeleteGroup::NoSuchGroup);
+    };
+    let Some(group_name) = name(s, group)? else {
+        return Ok(DeleteGroup::NoSuchGroup);
+    };
+    let members = members(s, group)?;
+    match members.iter().find(|(member, _)| *member == user) {
+        None => return Ok(DeleteGroup::NotMember),
+        Some((_, Role::Member)) => return Ok(DeleteGroup::NotAdmin),
+        Some((_, Role::Admin)) => {}
+    }
+    // The name is the content, because the group is gone when an offline member reads this.
+    let notice = Notice {
+        sender: user,
+        kind: MessageKind::DeleteGroup,
+        content: &group_name,
+    };
+    let stamp = conversations::notify(s, conversation, last_sequence, &notice, now_ms)?;
+    s.execute(
+        "DELETE FROM group_member WHERE group_id = ?",
+        &[group.into()],
+    )?;
+    s.execute("DELETE FROM chat_group WHERE id = ?", &[group.into()])?;
+    conversations::close_cursor(s, user, conversation)?;
+    let members = members.into_iter().map(|(member, _)| member).collect();
+    Ok(DeleteGroup::Deleted { stamp, members })
+}
+
+/// The groups of a user, in two statements however many there are.
+pub(super) fn list(s: &mut dyn Session, user: UserId) -> Result<Vec<Group>, DbError> {
+    let groups = s.query(
+        "SELECT g.id, g.name, g.description \
+         FROM group_member mine JOIN chat_group g ON g.id = mine.group_id \
+         WHERE mine.user_id = ?",
+        &[user.into()],
+    )?;
+    let members = s.query(
+        "SELECT m.group_id, m.user_id, u.name, m.role \
+         FROM group_member mine \
+         JOIN group_member m ON m.group_id = mine.group_id \
+         JOIN user u ON u.id = m.user_id \
+         WHERE mine.user_id = ? ORDER BY m.group_id, m.joined_seq",
+        &[user.into()],
+    )?;
+    assemble(&groups, &members)
+}
+
+pub(super) fn members_of(
+    s: &mut dyn Session,
+    groups: &[GroupId],
+) -> Result<HashMap<GroupId, Vec<UserId>>, DbError> {
+    let distinct: BTreeSet<_> = groups.iter().copied().collect();
+    let keys: Vec<_> = distinct.into_iter().map(|group| [group.into()]).collect();
+    let rows = s.query_in(
+        "SELECT group_id, user_id FROM group_member WHERE group_id",
+        &keys,
+        "ORDER BY group_id, joined_seq",
+    )?;
+    let mut members: HashMap<GroupId, Vec<UserId>> = HashMap::new();
+    for row in rows {
+        members.entry(row.group(0)?).or_default().push(row.user(1)?);
+    }
+    Ok(members)
+}
+
+fn find(s: &mut dyn Session, group: GroupId) -> Result<Option<Group>, DbError> {
+    let groups = s.query(
+        "SELECT id, name, description FROM chat_group WHERE id = ?",
+        &[group.into()],
+    )?;
+    let members = s.query(
+        "SELECT m.group_id, m.user_id, u.name, m.role \
+         FROM group_member m JOIN user u ON u.id = m.user_id \
+         WHERE m.group_id = ? ORDER BY m.joined_seq",
+        &[group.into()],
+    )?;
+    Ok(assemble(&groups, &members)?.pop())
+}
+
+fn name(s: &mut dyn Session, group: GroupId) -> Result<Option<String>, DbError> {
+    s.first("SELECT name FROM chat_group WHERE id = ?", &[group.into()])?
+        .map(|row| row.text(0))
+        .transpose()
+}
+
+/// Who is in a group, the longest-standing first.
+fn members(s: &mut dyn Session, group: GroupId) -> Result<Vec<(UserId, Role)>, DbError> {
+    let sql = "SELECT user_id, role FROM group_member WHERE group_id = ? ORDER BY joined_seq";
+    let rows = s.query(sql, &[group.into()])?;
+    rows.iter()
+        .map(|row| Ok((row.user(0)?, row.role(1)?)))
+        .collect()
+}
+
+fn insert_member(
+    s: &mut dyn Session,
+    group: GroupId,
+    user: UserId,
+    role: Role,
+    joined_sequence: u64,
+) -> Result<(), DbError> {
+    let sql = "INSERT INTO group_member (group_id, user_id, role, joined_seq) VALUES (?, ?, ?, ?)";
+    let role = Value::Int(role_number(role));
+    s.execute(
+        sql,
+        &[group.into(), user.into(), role, joined_sequence.into()],
+    )?;
+    Ok(())
+}
+
+/// Groups by id, from rows of (id, name, description) and of (group, user, user's name, role).
+fn assemble(groups: &[Row], members: &[Row]) -> Result<Vec<Group>, DbError> {
+    let mut assembled = BTreeMap::new();
+    for row in groups {
+        let id = row.group(0)?;
+        let group = Group {
+            id,
+            name: row.text(1)?,
+            description: row.text(2)?,
+            members: Vec::new(),
+        };
+        assembled.insert(id, group);
+    }
+    for row in members {
+        if let Some(group) = assembled.get_mut(&row.group(0)?) {
+            let member = Member {
+                id: row.user(1)?,
+                name: row.text(2)?,
+                role: row.role(3)?,
+            };
+            group.members.push(member);
+        }
+    }
+    Ok(assembled.into_values().collect())
+}

@@ -1,0 +1,31 @@
+//! The chat's rules in SQL, written once for both databases.
+//!
+//! ```text
+//! Store (trait)  <-  every Backend, through the functions of this folder
+//!                      |- MySqlStore    ../mysql    connections, retries, errors
+//!                      `- SqliteStore   ../sqlite
+//! ```
+//!
+//! A backend runs a piece of work in a transaction and hands it a [`Session`] to talk to the
+//! database with; where the two dialects of SQL differ, [`Dialect`] says the words.
+//!
+//! Locks are taken in one order: rows of `conversation` by ascending id, then rows of
+//! `conversation_cursor` by user and conversation. Whatever changes a conversation or who belongs
+//! to it locks the row of the conversation first. So there are no deadlocks among these functions,
+//! and what they read after that lock cannot change until they commit.
+
+mod append;
+mod backend;
+mod conversations;
+mod dialect;
+mod friends;
+mod groups;
+mod pending;
+mod row;
+mod session;
+mod users;
+
+pub(crate) use backend::{Backend, Retry};
+pub(crate) use dialect::Dialect;
+pub(crate) use row::{Cell, Row};
+pub(crate) use session::{Executed, Session, Value};

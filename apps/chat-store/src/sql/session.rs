@@ -1,0 +1,184 @@
+//! One connection inside a transaction, and multi-row statements on it.
+
+use super::{dialect::Dialect, row::Row};
+use crate::{ConversationId, GroupId, UserId, error::DbError};
+
+/// The most rows that one statement reads or writes. Multi-row statements only come in powers of
+/// two up to this, so that a connection has few different ones to keep prepared.
+pub(crate) const ROWS_MAX: usize = 256;
+
+/// A parameter of a statement.
+#[derive(Clone, Copy, Debug)]
+pub(crate) enum Value<'a> {
+    Null,
+    Int(i64),
+    /// SQLite has no such type and keeps the same 64 bits as a signed number.
+    Unsigned(u64),
+    Text(&'a str),
+}
+
+impl From<UserId> for Value<'_> {
+    fn from(id: UserId) -> Self {
+        Self::Int(id.get().into())
+    }
+}
+
+impl From<GroupId> for Value<'_> {
+    fn from(id: GroupId) -> Self {
+        Self::Int(id.get().into())
+    }
+}
+
+impl From<ConversationId> for Value<'_> {
+    fn from(id: ConversationId) -> Self {
+        Self::Unsigned(id.raw())
+    }
+}
+
+impl From<u64> for Value<'_> {
+    fn from(number: u64) -> Self {
+        Self::Unsigned(number)
+    }
+}
+
+impl From<i64> for Value<'_> {
+    fn from(number: i64) -> Self {
+        Self::Int(number)
+    }
+}
+
+impl<'a> From<&'a str> for Value<'a> {
+    fn from(text: &'a str) -> Self {
+        Self::Text(text)
+    }
+}
+
+/// What a statement that changes something did.
+pub(crate) struct Executed {
+    pub(crate) rows: u64,
+    pub(crate) last_insert_id: i64,
+}
+
+/// A connection to run prepared statements on. Parameters are `?`.
+pub(crate) trait Session {
+    fn dialect(&self) -> Dialect;
+
+    fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>, DbError>;
+
+    fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Executed, DbError>;
+}
+
+impl dyn Session + '_ {
+    /// The first row, if there is any.
+    pub(crate) fn first(
+        &mut self,
+        sql: &str,
+        params: &[Value<'_>],
+    ) -> Result<Option<Row>, DbError> {
+        Ok(self.query(sql, params)?.into_iter().next())
+    }
+
+    /// `{before} IN (all keys) {after}`, in as many statements as it takes. The last one is filled
+    /// up with its last key, which changes nothing about what is found.
+    pub(crate) fn query_in<'v, const WIDTH: usize>(
+        &mut self,
+        before: &str,
+        keys: &[[Value<'v>; WIDTH]],
+        after: &str,
+    ) -> Result<Vec<Row>, DbError> {
+        let mut found = Vec::new();
+        for chunk in keys.chunks(ROWS_MAX) {
+            let Some(last) = chunk.last() else { break };
+            let width = chunk.len().next_power_of_two();
+            let mut params = chunk.as_flattened().to_vec();
+            for _ in chunk.len()..width {
+                params.extend_from_slice(last);
+            }
+            let list = self.dialect().key_list(width, WIDTH);
+            found.extend(self.query(&format!("{before} IN {list} {after}"), &params)?);
+        }
+        Ok(found)
+    }
+
+    /// `{before} VALUES (all rows) {after}`, in as many statements as it takes.
+    pub(crate) fn insert_rows<'v, const WIDTH: usize>(
+        &mut self,
+        before: &str,
+        rows: &[[Value<'v>; WIDTH]],
+        after: &str,
+    ) -> Result<(), DbError> {
+        let mut rest = rows;
+        while !rest.is_empty() {
+            let (now, later) = rest.split_at(rows_of_next_insert(rest));
+            rest = later;
+            let places = row_list(now.len(), WIDTH);
+            self.execute(
+                &format!("{before} VALUES {places} {after}"),
+                now.as_flattened(),
+            )?;
+        }
+        Ok(())
+    }
+}
+
+/// The texts that one statement may carry: far below what either database takes in one packet.
+const STATEMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// The largest power of two of the first rows that may go into one statement; at least one row.
+fn rows_of_next_insert<const WIDTH: usize>(rows: &[[Value<'_>; WIDTH]]) -> usize {
+    let mut bytes = 0;
+    let fitting = rows
+        .iter()
+        .take(ROWS_MAX)
+        .take_while(|row| {
+            bytes += row.iter().map(text_bytes).sum::<usize>();
+            bytes <= STATEMENT_BYTES_MAX
+        })
+        .count();
+    fitting.checked_ilog2().map_or(1, |power| 1 << power)
+}
+
+fn text_bytes(value: &Value<'_>) -> usize {
+    match value {
+        Value::Text(text) => text.len(),
+        Value::Null | Value::Int(_) | Value::Unsigned(_) => 0,
+    }
+}
+
+/// `(?,?),(?,?)` for that many rows.
+pub(super) fn row_list(rows: usize, width: usize) -> String {
+    let row = format!("({})", vec!["?"; width].join(","));
+    vec![row.as_str(); rows].join(",")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn inserts_are_split_into_powers_of_two() {
+        let sizes = |count: usize| {
+            let rows = vec![[Value::Int(1)]; count];
+            let mut rest = rows.as_slice();
+            let mut sizes = Vec::new();
+            while !rest.is_empty() {
+                let size = rows_of_next_insert(rest);
+                sizes.push(size);
+                rest = &rest[size..];
+            }
+            sizes
+        };
+        assert_eq!(sizes(1), [1]);
+        assert_eq!(sizes(7), [4, 2, 1]);
+        assert_eq!(sizes(256), [256]);
+        assert_eq!(sizes(600), [256, 256, 64, 16, 8]);
+    }
+
+    #[test]
+    fn long_texts_make_shorter_statements_but_never_empty_ones() {
+        let text = "x".repeat(STATEMENT_BYTES_MAX / 4);
+        assert_eq!(rows_of_next_insert(&[[Value::Text(&text)]; 8]), 4);
+        let text = "x".repeat(STATEMENT_BYTES_MAX + 1);
+        assert_eq!(rows_of_next_insert(&[[Value::Text(&text)]; 8]), 1);
+    }
+}

@@ -1,0 +1,60 @@
+//! Users.
+
+use std::collections::HashMap;
+
+use super::session::Session;
+use crate::{
+    UserId,
+    error::DbError,
+    types::{CreateUser, User},
+};
+
+pub(super) fn create(
+    s: &mut dyn Session,
+    name: &str,
+    password_hash: &str,
+) -> Result<CreateUser, DbError> {
+    // Asked first, because a refused INSERT uses up an id. Of two that ask at once, one meets the
+    // unique key, is run again and then finds the other.
+    let taken = s.first("SELECT id FROM user WHERE name = ?", &[name.into()])?;
+    if taken.is_some() {
+        return Ok(CreateUser::NameTaken);
+    }
+    let sql = "INSERT INTO user (name, password_hash) VALUES (?, ?)";
+    let done = s.execute(sql, &[name.into(), password_hash.into()])?;
+    i32::try_from(done.last_insert_id)
+        .ok()
+        .and_then(UserId::new)
+        .map(CreateUser::Created)
+        .ok_or_else(|| DbError::unexpected("new user id"))
+}
+
+pub(super) fn find(s: &mut dyn Session, id: UserId) -> Result<Option<User>, DbError> {
+    let sql = "SELECT name, password_hash, last_offline_at_ms FROM user WHERE id = ?";
+    let Some(row) = s.first(sql, &[id.into()])? else {
+        return Ok(None);
+    };
+    Ok(Some(User {
+        id,
+        name: row.text(0)?,
+        password_hash: row.text(1)?,
+        last_offline_at_ms: row.optional_i64(2)?,
+    }))
+}
+
+pub(super) fn names(
+    s: &mut dyn Session,
+    ids: &[UserId],
+) -> Result<HashMap<UserId, String>, DbError> {
+    let keys: Vec<_> = ids.iter().map(|id| [(*id).into()]).collect();
+    let rows = s.query_in("SELECT id, name FROM user WHERE id", &keys, "")?;
+    rows.iter()
+        .map(|row| Ok((row.user(0)?, row.text(1)?)))
+        .collect()
+}
+
+pub(super) fn set_last_offline(s: &mut dyn Session, id: UserId, at_ms: i64) -> Result<(), DbError> {
+    let sql = "UPDATE user SET last_offline_at_ms = ? WHERE id = ?";
+    s.execute(sql, &[at_ms.into(), id.into()])?;
+    Ok(())
+}

@@ -1,0 +1,145 @@
+//! The one trait behind which the databases stand.
+
+use std::collections::HashMap;
+
+use crate::{ConversationId, GroupId, UserId, error::StoreError, types::*};
+
+/// Users, friendships, groups and the messages of their conversations.
+///
+/// Every operation blocks until the database has answered or timed out, is one transaction, and is
+/// durable when it returns; call it from a worker thread, from as many as there are. Whoever may
+/// call an operation for whom is the caller's business.
+///
+/// A change that others have to learn of (a friend added, a group left) is itself a message of the
+/// conversation concerned, written in the same transaction, so whoever is offline finds it among
+/// the pending.
+///
+/// # Errors
+///
+/// Every operation fails with [`StoreError::Unavailable`] while the database is away, with
+/// [`StoreError::Conflict`] when retrying did not get it past others' changes, and with
+/// [`StoreError::Internal`] if the database holds what it never should.
+pub trait Store: Send + Sync + 'static {
+    /// Creates what is missing of the schema; succeeds once the database is ready for use. Several
+    /// servers may call it at once.
+    fn prepare_schema(&self) -> Result<(), StoreError>;
+
+    /// Registers a user. The store keeps `password_hash` as it is.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLong`] besides those of all operations.
+    fn create_user(&self, name: &str, password_hash: &str) -> Result<CreateUser, StoreError>;
+
+    /// A user by id.
+    fn user(&self, id: UserId) -> Result<Option<User>, StoreError>;
+
+    /// The names of those of `ids` that exist.
+    fn names(&self, ids: &[UserId]) -> Result<HashMap<UserId, String>, StoreError>;
+
+    /// Notes when a user went offline (UTC, milliseconds since 1970).
+    fn set_last_offline(&self, id: UserId, at_ms: i64) -> Result<(), StoreError>;
+
+    /// A user's friends, by id.
+    fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError>;
+
+    /// Makes two users friends. Their conversation goes on where it stood if they were before.
+    fn add_friend(&self, user: UserId, friend: UserId) -> Result<AddFriend, StoreError>;
+
+    /// Ends a friendship. What was pending stays pending.
+    fn delete_friend(&self, user: UserId, friend: UserId) -> Result<DeleteFriend, StoreError>;
+
+    /// Creates a group with its creator as admin and only member. The creator must exist.
+    ///
+    /// # Errors
+    /// [`StoreError::TooLong`] besides those of all operations.
+    fn create_group(
+        &self,
+        creator: UserId,
+        name: &str,
+        description: &str,
+    ) -> Result<Group, StoreError>;
+
+    /// Makes a user a member, unless the group has `members_max` of them. What was written before
+    /// is not pending for the new member.
+    fn join_group(
+        &self,
+        user: UserId,
+        group: GroupId,
+        members_max: usize,
+    ) -> Result<JoinGroup, StoreError>;
+
+    /// Takes a user out of a group, with what was pending there. An admin who leaves hands the role
+    /// to the longest-standing member; when the last member leaves, the group is deleted.
+    fn leave_group(&self, user: UserId, group: GroupId) -> Result<LeaveGroup, StoreError>;
+
+    /// Deletes a group; only its admin may. What was pending for the others stays pending.
+    fn delete_group(&self, user: UserId, group: GroupId) -> Result<DeleteGroup, StoreError>;
+
+    /// The groups that a user is a member of, by id, each with all its members.
+    fn groups(&self, user: UserId) -> Result<Vec<Group>, StoreError>;
+
+    /// The members of several groups, in the order they joined; a group that is not there is not
+    /// in the answer.
+    fn group_members_of(
+        &self,
+        groups: &[GroupId],
+    ) -> Result<HashMap<GroupId, Vec<UserId>>, StoreError>;
+
+    /// The members of one group, in the order they joined; none if it is not there.
+    fn group_members(&self, group: GroupId) -> Result<Vec<UserId>, StoreError> {
+        Ok(self
+            .group_members_of(&[group])?
+            .remove(&group)
+            .unwrap_or_default())
+    }
+
+    /// Where a user stands in each of the user's conversations, by id. Also those of friends and
+    /// groups that were deleted: what is pending there still has to arrive.
+    fn conversations(&self, user: UserId) -> Result<Vec<ConversationState>, StoreError>;
+
+    /// Whether a user may read a conversation: as one of two who are or were friends, or as a member
+    /// of a group that is or was there. Who left a group may not.
+    fn is_participant(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+    ) -> Result<bool, StoreError>;
+
+    /// The messages of others that `user` does not have: after the marks in the conversations that
+    /// are named, and with [`PendingScope::All`] also after the acknowledgements in all others.
+    /// Conversations that the user has no part in are left out.
+    ///
+    /// A mark counts, not the acknowledgement: who names an older place gets those messages again.
+    fn pending(
+        &self,
+        user: UserId,
+        after: &[Mark],
+        scope: PendingScope,
+        limit: PageLimit,
+    ) -> Result<PendingPage, StoreError>;
+
+    /// What a login needs: everything pending, with a mark for every conversation.
+    fn pending_all(&self, user: UserId, limit: PageLimit) -> Result<PendingPage, StoreError> {
+        self.pending(user, &[], PendingScope::All, limit)
+    }
+
+    /// At most `messages_max` messages of all sides, from `first_sequence` on, ascending.
+    fn history(
+        &self,
+        conversation: ConversationId,
+        first_sequence: u64,
+        messages_max: usize,
+    ) -> Result<Vec<StoredMessage>, StoreError>;
+
+    /// Stores a batch of messages and acknowledgements in one transaction and says what became of
+    /// each message, in the batch's order; messages of one conversation get their sequences in that
+    /// order. A message that is refused fails none of the others.
+    ///
+    /// Acknowledgements are cumulative: one that is older than what is stored changes nothing, one
+    /// beyond the newest message counts up to it, one for a conversation that the user has no part
+    /// in is ignored.
+    ///
+    /// On an error no message of the batch can be taken as stored. Those with a client message id
+    /// may simply be sent again.
+    fn append(&self, batch: &[NewMessage], acks: &[Ack]) -> Result<Vec<AppendOutcome>, StoreError>;
+}
