@@ -1,0 +1,182 @@
+//! Presence and the messages between proxies, on Redis or in process.
+//!
+//! Two things pass through the bus:
+//!
+//! - **presence**: which user is logged in, in which session of which proxy. An entry counts only
+//!   while its proxy holds a lease, so the users of a proxy that died are offline as soon as its
+//!   lease has run out;
+//! - **messages**: bytes for one proxy, sent by a chat server or another proxy.
+//!
+//! The bus is a fast path and never the only copy of anything: a message may be lost (Redis
+//! restarted, a subscriber was away) or arrive twice (a publish was retried), and all presence may
+//! vanish at any time. The proxies bring presence back with [`Bus::restore`]; what a user has yet
+//! to receive stands in the store.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `lib.rs` | the [`Bus`] trait and its errors |
+//! | `presence.rs` | the ids and answers of presence |
+//! | `subscription.rs` | what a subscriber is told, and the handle that ends it |
+//! | `local.rs` | [`LocalBus`]: everything in this process, for the standalone chat and tests |
+//! | `redis_bus/` | [`RedisBus`]: Redis, shared by all programs of a cluster |
+//!
+//! Both implementations pass the suite in `tests/bus/suite.rs`.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+
+mod local;
+mod presence;
+mod redis_bus;
+mod subscription;
+
+pub use local::LocalBus;
+pub use presence::{Claim, Lease, LoginPolicy, ProxyId, SessionRef};
+pub use redis_bus::{RedisBus, RedisConfig};
+pub use subscription::{BusEvent, OnEvent, Subscription};
+
+/// The largest message that can be published, in bytes.
+pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
+
+/// Presence of users, and messages to proxies.
+///
+/// Every method may be called from any thread and may block for a round trip to the backend, never
+/// longer than the implementation's timeout per round trip: not for loop threads.
+///
+/// How a proxy uses it:
+///
+/// ```text
+/// start    subscribe, renew_lease
+/// always   renew_lease every third of the time to live
+/// login    claim          logout, connection closed    release
+/// renew_lease answered New, the subscription reported Connected again, and every few minutes:
+///          restore all sessions; close those it reports as taken
+/// stop     end_lease
+/// ```
+pub trait Bus: Send + Sync + 'static {
+    /// Makes `session` the session of `user`, atomically.
+    ///
+    /// If another live session has the user, `policy` decides who stays; an entry whose proxy has
+    /// no lease counts as absent. Claiming again for the same session is granted and replaces
+    /// nobody. The entry counts as online once the session's own proxy holds a lease.
+    ///
+    /// # Errors
+    /// Any [`BusError`]. After one, the claim may or may not have been carried out.
+    fn claim(&self, user: i32, session: SessionRef, policy: LoginPolicy)
+    -> Result<Claim, BusError>;
+
+    /// Makes `user` offline if it still is in `session`; says whether it was.
+    ///
+    /// # Errors
+    /// Any [`BusError`]. After one, the entry may still be there.
+    fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError>;
+
+    /// Where each of `users` is; `None` for one who is offline or whose proxy has no lease.
+    ///
+    /// The answers stand in the order of the question. Costs at most two round trips for up to
+    /// 10,000 users, and two more for each further ten thousands.
+    ///
+    /// # Errors
+    /// Any [`BusError`].
+    fn locate(&self, users: &[i32]) -> Result<Vec<Option<SessionRef>>, BusError>;
+
+    /// Holds the lease of `proxy` for `time_to_live` from now (a millisecond to a day; what is
+    /// outside of that is taken as the nearer end).
+    ///
+    /// [`Lease::New`] means that there was none: this is the first time, it had expired, or the
+    /// backend lost its data. The proxy must then [`restore`](Bus::restore) its sessions.
+    ///
+    /// # Errors
+    /// Any [`BusError`]. After one, the lease may or may not have been prolonged.
+    fn renew_lease(&self, proxy: ProxyId, time_to_live: Duration) -> Result<Lease, BusError>;
+
+    /// Puts the sessions `(user, session)` of `proxy` back where they are missing, and prolongs
+    /// the life of those that are there.
+    ///
+    /// Returns the users that meanwhile belong to another live session: theirs are not replaced,
+    /// and the caller should close its own.
+    ///
+    /// # Errors
+    /// Any [`BusError`]. After one, some sessions may have been restored; calling again is safe.
+    fn restore(&self, proxy: ProxyId, sessions: &[(i32, u64)]) -> Result<Vec<i32>, BusError>;
+
+    /// Gives the lease of `proxy` up: its users are offline at once.
+    ///
+    /// # Errors
+    /// Any [`BusError`]. After one, the lease ends when its time is over.
+    fn end_lease(&self, proxy: ProxyId) -> Result<(), BusError>;
+
+    /// Sends each message to the subscribers of its proxy.
+    ///
+    /// Messages of one call, and of calls that follow each other, reach a proxy in that order. A
+    /// message to a proxy without a subscriber is dropped. Delivery is not confirmed: a message may
+    /// be lost, and, when a broken connection made this call start over, arrive twice.
+    ///
+    /// # Errors
+    /// [`BusError::TooLarge`] before anything is sent, if a message exceeds
+    /// [`MESSAGE_BYTES_MAX`]; else any other [`BusError`], after which some messages may have been
+    /// sent.
+    fn publish(&self, messages: &[(ProxyId, Bytes)]) -> Result<(), BusError>;
+
+    /// Calls `on_event` with what is published to `proxy`, and with the state of the subscription,
+    /// until the returned handle is dropped.
+    ///
+    /// `on_event` runs on the subscription's own thread. While it blocks, messages queue up in the
+    /// backend, whose limit, once reached, costs the queued ones (reported as `Lost`, `Connected`).
+    ///
+    /// # Panics
+    /// If the system cannot start a thread.
+    fn subscribe(&self, proxy: ProxyId, on_event: OnEvent) -> Subscription;
+}
+
+/// Why the bus did not do what was asked.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum BusError {
+    /// The backend is not reachable, did not answer in time, or failed a moment ago and is not
+    /// asked again yet. Worth trying again later.
+    #[error("the bus is not available: {reason}")]
+    Unavailable {
+        /// What happened.
+        reason: String,
+    },
+    /// The backend answered with an error.
+    #[error("the bus refused: {reason}")]
+    Refused {
+        /// The backend's words, without arguments.
+        reason: String,
+    },
+    /// A message is larger than [`MESSAGE_BYTES_MAX`].
+    #[error("a message of {bytes} bytes is more than the bus carries ({MESSAGE_BYTES_MAX} bytes)")]
+    TooLarge {
+        /// The size of the message.
+        bytes: usize,
+    },
+    /// The configuration cannot work.
+    #[error("{key}: {reason}")]
+    Config {
+        /// The field of [`RedisConfig`] that is wrong.
+        key: &'static str,
+        /// What is wrong with it.
+        reason: String,
+    },
+}
+
+/// Brings the time to live of a lease into its range.
+fn lease_time(time_to_live: Duration) -> Duration {
+    time_to_live.clamp(Duration::from_millis(1), Duration::from_secs(24 * 60 * 60))
+}
+
+/// Refuses messages beyond the limit; shared by the implementations.
+fn check_sizes(messages: &[(ProxyId, Bytes)]) -> Result<(), BusError> {
+    match messages
+        .iter()
+        .find(|(_, message)| message.len() > MESSAGE_BYTES_MAX)
+    {
+        Some((_, message)) => Err(BusError::TooLarge {
+            bytes: message.len(),
+        }),
+        None => Ok(()),
+    }
+}

@@ -1,0 +1,295 @@
+//! [`LocalBus`]: presence and messages inside one process.
+//!
+//! Keeps the contract of [`Bus`] to the letter, leases and lost messages included, so that what
+//! works on it works on Redis.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use crossbeam_channel::{Receiver, Sender, bounded, select_biased};
+use parking_lot::Mutex;
+
+use crate::subscription::StopSignal;
+use crate::{
+    Bus, BusError, BusEvent, Claim, Lease, LoginPolicy, OnEvent, ProxyId, SessionRef, Subscription,
+    check_sizes, lease_time,
+};
+
+/// Most messages and bytes that wait for one subscriber; at either limit the backlog is lost.
+const BACKLOG_MAX: usize = 16 * 1024;
+const BACKLOG_BYTES_MAX: usize = 32 * 1024 * 1024;
+
+/// A bus for one process; clones share it.
+#[derive(Clone, Default)]
+pub struct LocalBus {
+    presence: Arc<Mutex<Presence>>,
+    inboxes: Arc<Mutex<HashMap<ProxyId, Vec<Arc<Inbox>>>>>,
+}
+
+impl LocalBus {
+    /// A bus on which nobody is online and nobody listens.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+impl Bus for LocalBus {
+    fn claim(
+        &self,
+        user: i32,
+        session: SessionRef,
+        policy: LoginPolicy,
+    ) -> Result<Claim, BusError> {
+        let mut presence = self.presence.lock();
+        let previous = presence
+            .live(user, Instant::now())
+            .filter(|&held| held != session);
+        if previous.is_some() && policy == LoginPolicy::OlderWins {
+            return Ok(Claim::Refused);
+        }
+        presence.users.insert(user, session);
+        Ok(Claim::Granted { previous })
+    }
+
+    fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
+        let mut presence = self.presence.lock();
+        let held = presence.users.get(&user) == Some(&session);
+        if held {
+            presence.users.remove(&user);
+        }
+        Ok(held)
+    }
+
+    fn locate(&self, users: &[i32]) -> Result<Vec<Option<SessionRef>>, BusError> {
+        let presence = self.presence.lock();
+        let now = Instant::now();
+        Ok(users.iter().map(|&user| presence.live(user, now)).collect())
+    }
+
+    fn renew_lease(&self, proxy: ProxyId, time_to_live: Duration) -> Result<Lease, BusError> {
+        let mut presence = self.presence.lock();
+        let now = Instant::now();
+        let kept = presence.has_lease(proxy, now);
+        presence
+            .leases
+            .insert(proxy, now + lease_time(time_to_live));
+        if kept {
+            return Ok(Lease::Kept);
+        }
+        presence.forget_dead(now);
+        Ok(Lease::New)
+    }
+
+    fn restore(&self, proxy: ProxyId, sessions: &[(i32, u64)]) -> Result<Vec<i32>, BusError> {
+        let mut presence = self.presence.lock();
+        let now = Instant::now();
+        let mut taken = Vec::new();
+        for &(user, session) in sessions {
+            let session = SessionRef { proxy, session };
+            match presence.live(user, now) {
+                Some(held) if held != session => taken.push(user),
+                _ => {
+                    presence.users.insert(user, session);
+                }
+            }
+        }
+        Ok(taken)
+    }
+
+    fn end_lease(&self, proxy: ProxyId) -> Result<(), BusError> {
+        let mut presence = self.presence.lock();
+        presence.leases.remove(&proxy);
+        presence.forget_dead(Instant::now());
+        Ok(())
+    }
+
+    fn publish(&self, messages: &[(ProxyId, Bytes)]) -> Result<(), BusError> {
+        check_sizes(messages)?;
+        // Held over the whole call: calls that overlap are told apart by every subscriber alike.
+        let inboxes = self.inboxes.lock();
+        for (proxy, message) in messages {
+            for inbox in inboxes.get(proxy).into_iter().flatten() {
+                inbox.put(message.clone());
+            }
+        }
+        Ok(())
+    }
+
+    fn subscribe(&self, proxy: ProxyId, on_event: OnEvent) -> Subscription {
+        let (inbox, arrived) = Inbox::new();
+        self.inboxes
+            .lock()
+            .entry(proxy)
+            .or_default()
+            .push(Arc::clone(&inbox));
+        let inboxes = Arc::clone(&self.inboxes);
+        Subscription::spawn(move |stop| {
+            deliver(&inbox, &arrived, &stop, on_event);
+            let mut inboxes = inboxes.lock();
+            if let Some(same_proxy) = inboxes.get_mut(&proxy) {
+                same_proxy.retain(|other| !Arc::ptr_eq(other, &inbox));
+                if same_proxy.is_empty() {
+                    inboxes.remove(&proxy);
+                }
+            }
+        })
+    }
+}
+
+/// Who is where, and whose lease lasts until when.
+#[derive(Default)]
+struct Presence {
+    users: HashMap<i32, SessionRef>,
+    leases: HashMap<ProxyId, Instant>,
+}
+
+impl Presence {
+    fn has_lease(&self, proxy: ProxyId, now: Instant) -> bool {
+        self.leases.get(&proxy).is_some_and(|&until| now < until)
+    }
+
+    fn live(&self, user: i32, now: Instant) -> Option<SessionRef> {
+        self.users
+            .get(&user)
+            .copied()
+            .filter(|held| self.has_lease(held.proxy, now))
+    }
+
+    /// Drops what no longer counts. Done when a lease comes or goes, which is seldom.
+    fn forget_dead(&mut self, now: Instant) {
+        self.leases.retain(|_, &mut until| now < until);
+        self.users
+            .retain(|_, held| self.leases.contains_key(&held.proxy));
+    }
+}
+
+/// What waits for one subscriber.
+struct Inbox {
+    backlog: Mutex<Backlog>,
+    /// Holds one token while the backlog has something the subscriber has not been woken for.
+    wake: Sender<()>,
+}
+
+#[derive(Default)]
+struct Backlog {
+    messages: VecDeque<Bytes>,
+    bytes: usize,
+    lost: bool,
+}
+
+impl Inbox {
+    fn new() -> (Arc<Self>, Receiver<()>) {
+        let (wake, arrived) = bounded(1);
+        (
+            Arc::new(Self {
+                backlog: Mutex::default(),
+                wake,
+            }),
+            arrived,
+        )
+    }
+
+    fn put(&self, message: Bytes) {
+        let mut backlog = self.backlog.lock();
+        if backlog.messages.len() >= BACKLOG_MAX
+            || backlog.bytes + message.len() > BACKLOG_BYTES_MAX
+        {
+            // As Redis does: a subscriber that is too slow loses all that waits for it.
+            *backlog = Backlog {
+                lost: true,
+                ..Backlog::default()
+            };
+        }
+        backlog.bytes += message.len();
+        backlog.messages.push_back(message);
+        drop(backlog);
+        // Full means that the subscriber is about to look anyway.
+        let _ = self.wake.try_send(());
+    }
+
+    fn take(&self) -> Backlog {
+        std::mem::take(&mut *self.backlog.lock())
+    }
+}
+
+/// The subscriber's thread.
+fn deliver(inbox: &Inbox, arrived: &Receiver<()>, stop: &StopSignal, mut on_event: OnEvent) {
+    on_event(BusEvent::Connected);
+    loop {
+        select_biased! {
+            recv(stop.receiver()) -> _ => return,
+            recv(arrived) -> _ => {}
+        }
+        let backlog = inbox.take();
+        if backlog.lost {
+            log::warn!("a bus subscriber was too slow: messages lost");
+            on_event(BusEvent::Lost);
+            on_event(BusEvent::Connected);
+        }
+        for message in backlog.messages {
+            if stop.is_set() {
+                return;
+            }
+            on_event(BusEvent::Message(message));
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_slow_subscriber_loses_its_backlog_and_is_told_so() {
+        let bus = LocalBus::new();
+        let proxy = ProxyId::random();
+        let (at_gate, reached) = bounded(0);
+        let (open, gate) = bounded::<()>(0);
+        let (events, seen) = crossbeam_channel::unbounded();
+        let mut first = true;
+        let subscription = bus.subscribe(
+            proxy,
+            Box::new(move |event| {
+                if std::mem::take(&mut first) {
+                    at_gate.send(()).expect("the test waits");
+                    let _ = gate.recv();
+                }
+                let _ = events.send(event);
+            }),
+        );
+        reached.recv().expect("the subscription starts");
+        for _ in 0..=BACKLOG_MAX {
+            bus.publish(&[(proxy, Bytes::from_static(b"x"))])
+                .expect("published");
+        }
+        drop(open);
+        let next = || {
+            seen.recv_timeout(Duration::from_secs(10))
+                .expect("an event")
+        };
+        assert_eq!(next(), BusEvent::Connected);
+        assert_eq!(next(), BusEvent::Lost);
+        assert_eq!(next(), BusEvent::Connected);
+        assert_eq!(next(), BusEvent::Message(Bytes::from_static(b"x")));
+        drop(subscription);
+        assert!(bus.inboxes.lock().is_empty());
+    }
+
+    #[test]
+    fn entries_of_dead_proxies_do_not_pile_up() {
+        let bus = LocalBus::new();
+        for user in 0..100 {
+            let proxy = ProxyId::random();
+            bus.renew_lease(proxy, Duration::from_secs(60))
+                .expect("renewed");
+            let session = SessionRef { proxy, session: 1 };
+            bus.claim(user, session, LoginPolicy::NewerWins)
+                .expect("claimed");
+            bus.end_lease(proxy).expect("ended");
+        }
+        let presence = bus.presence.lock();
+        assert!(presence.users.is_empty() && presence.leases.is_empty());
+    }
+}

@@ -1,0 +1,146 @@
+//! The ids and answers of presence.
+//!
+//! Knows how an id is written (in keys, logs and entries), not where it is stored.
+
+use std::fmt;
+use std::str::FromStr;
+
+/// One run of one proxy process.
+///
+/// Random per start, so that a restarted proxy is never mistaken for its predecessor. Written as
+/// 16 hexadecimal digits.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct ProxyId(u64);
+
+impl ProxyId {
+    /// A new id, for a proxy that starts.
+    pub fn random() -> Self {
+        Self(rand::random())
+    }
+
+    /// The id that [`as_u64`](Self::as_u64) gave.
+    pub const fn from_u64(id: u64) -> Self {
+        Self(id)
+    }
+
+    /// The id as a number, for a protocol field.
+    pub const fn as_u64(self) -> u64 {
+        self.0
+    }
+}
+
+impl fmt::Display for ProxyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{:016x}", self.0)
+    }
+}
+
+impl fmt::Debug for ProxyId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "ProxyId({self})")
+    }
+}
+
+/// One client connection of one proxy. Written as `proxy:session`, the session in decimal.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub struct SessionRef {
+    /// The proxy that holds the connection.
+    pub proxy: ProxyId,
+    /// The connection's number, never used twice by one [`ProxyId`].
+    pub session: u64,
+}
+
+impl fmt::Display for SessionRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.proxy, self.session)
+    }
+}
+
+impl FromStr for SessionRef {
+    type Err = MalformedSession;
+
+    fn from_str(text: &str) -> Result<Self, MalformedSession> {
+        let (proxy, session) = text.split_once(':').ok_or(MalformedSession)?;
+        Ok(Self {
+            proxy: ProxyId(u64::from_str_radix(proxy, 16).map_err(|_| MalformedSession)?),
+            session: session.parse().map_err(|_| MalformedSession)?,
+        })
+    }
+}
+
+/// The text is not a [`SessionRef`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[error("not of the form proxy:session")]
+pub struct MalformedSession;
+
+/// Who stays when a user logs in who is logged in already.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LoginPolicy {
+    /// The new session; the old one is named in [`Claim::Granted`] and should be closed.
+    NewerWins,
+    /// The old session; the new one is refused.
+    OlderWins,
+}
+
+/// The answer to [`Bus::claim`](crate::Bus::claim).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Claim {
+    /// The user now belongs to the session that asked.
+    Granted {
+        /// The live session that was replaced, if there was another one.
+        previous: Option<SessionRef>,
+    },
+    /// Another live session keeps the user.
+    Refused,
+}
+
+/// The answer to [`Bus::renew_lease`](crate::Bus::renew_lease).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Lease {
+    /// The lease was there and is prolonged.
+    Kept,
+    /// There was no lease; there is one now. The proxy's sessions must be restored.
+    New,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_session_reads_back_as_it_was_written() {
+        for (proxy, session) in [(0, 0), (1, 2), (u64::MAX, u64::MAX)] {
+            let written = SessionRef {
+                proxy: ProxyId::from_u64(proxy),
+                session,
+            };
+            assert_eq!(written.to_string().parse(), Ok(written));
+        }
+    }
+
+    #[test]
+    fn text_that_is_no_session_is_refused() {
+        for text in [
+            "",
+            ":",
+            "1",
+            "1:",
+            ":1",
+            "x:1",
+            "1:x",
+            "1:-1",
+            "11111111111111111:1",
+        ] {
+            assert_eq!(
+                text.parse::<SessionRef>(),
+                Err(MalformedSession),
+                "{text:?}"
+            );
+        }
+    }
+
+    #[test]
+    fn two_starts_have_two_ids() {
+        assert_ne!(ProxyId::random(), ProxyId::random());
+    }
+}

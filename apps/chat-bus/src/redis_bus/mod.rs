@@ -1,0 +1,360 @@
+//! [`RedisBus`]: presence and messages through Redis, for a cluster.
+//!
+//! | key or channel | holds | lives |
+//! |---|---|---|
+//! | `nexus:user:{id}` | the user's session, `proxy:session` | until released, at most `entry_life` |
+//! | `nexus:proxy:{proxy}` | the lease of a proxy, `1` | as long as the lease |
+//! | `nexus:to:{proxy}` | channel: messages to a proxy | |
+//!
+//! An entry whose lease key is gone is dead: it counts as absent everywhere and is overwritten by
+//! the next claim. The life of an entry is only there so that dead ones do not pile up; each
+//! `restore` starts it anew, so a proxy that restores more often than `entry_life` never loses one.
+//!
+//! | file | holds |
+//! |---|---|
+//! | `link.rs` | one connection: every request on it has a deadline |
+//! | `pool.rs` | a bounded number of links; failing fast while Redis is away |
+//! | `scripts.rs` | what Redis has to do atomically |
+//! | `subscriber.rs` | the thread of a subscription |
+//!
+//! Needs one Redis (or one behind a fail-over), version 5 or later; not Redis Cluster, as a
+//! script looks at the lease of the proxy that it finds in an entry.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use redis::{Cmd, FromRedisValue, Value};
+
+use crate::{
+    Bus, BusError, Claim, Lease, LoginPolicy, OnEvent, ProxyId, SessionRef, Subscription,
+    check_sizes, lease_time,
+};
+
+mod link;
+mod pool;
+mod scripts;
+mod subscriber;
+
+use link::{Endpoint, server_error};
+use pool::Pool;
+use subscriber::Subscriber;
+
+/// Most users in one `MGET` or one run of the restoring script: Redis serves nobody else meanwhile.
+const USERS_PER_COMMAND: usize = 500;
+/// Most commands and (about) most bytes written before the replies are read.
+const COMMANDS_PER_ROUND_TRIP: usize = 1024;
+const BYTES_PER_ROUND_TRIP: usize = 1024 * 1024;
+
+/// Where Redis is and how patient to be with it.
+#[derive(Clone)]
+#[non_exhaustive]
+pub struct RedisConfig {
+    /// `redis://[[user]:password@]host:port[/db]` or `unix:///path`. A name is resolved at every
+    /// connect, by the system and with its timeouts.
+    pub url: String,
+    /// What all keys and channels begin with; separates clusters that share a Redis. At most 64
+    /// bytes. Default `nexus:`.
+    pub key_prefix: String,
+    /// How long a call may take per round trip, waiting for a connection and connecting included.
+    /// Default 1 s.
+    pub timeout: Duration,
+    /// Most connections for calls; a subscription has one of its own. Default 8.
+    pub connections_max: usize,
+    /// How long a user's entry lives after it was last claimed or restored. Default 24 h.
+    pub entry_life: Duration,
+    /// A subscription that has heard nothing for this long asks Redis whether it is there, and is
+    /// lost if no answer comes within `timeout`. Default 2 s.
+    pub ping_interval: Duration,
+}
+
+impl RedisConfig {
+    /// The defaults, for the Redis at `url`.
+    pub fn new(url: impl Into<String>) -> Self {
+        Self {
+            url: url.into(),
+            key_prefix: "nexus:".to_owned(),
+            timeout: Duration::from_secs(1),
+            connections_max: 8,
+            entry_life: Duration::from_secs(24 * 60 * 60),
+            ping_interval: Duration::from_secs(2),
+        }
+    }
+
+    fn check(&self) -> Result<Endpoint, BusError> {
+        let wrong = |key, reason: &str| {
+            Err(BusError::Config {
+                key,
+                reason: reason.to_owned(),
+            })
+        };
+        if self.key_prefix.len() > 64 {
+            return wrong("key_prefix", "expected at most 64 bytes");
+        }
+        if self.connections_max == 0 {
+            return wrong("connections_max", "expected at least 1");
+        }
+        let (least, hour) = (Duration::from_millis(1), Duration::from_secs(60 * 60));
+        if !(least..=hour).contains(&self.timeout) {
+            return wrong("timeout", "expected 1ms to 1h");
+        }
+        if !(least..=hour).contains(&self.ping_interval) {
+            return wrong("ping_interval", "expected 1ms to 1h");
+        }
+        if !(least..=hour * 24 * 365).contains(&self.entry_life) {
+            return wrong("entry_life", "expected 1ms to 365 days");
+        }
+        Endpoint::new(&self.url, self.timeout)
+            .map_err(|reason| BusError::Config { key: "url", reason })
+    }
+}
+
+/// A bus on Redis.
+pub struct RedisBus {
+    keys: Keys,
+    pool: Pool,
+    entry_life_ms: u64,
+    ping_interval: Duration,
+}
+
+impl RedisBus {
+    /// A bus on the Redis of `config`; connects when first used, so Redis need not be there yet.
+    ///
+    /// # Errors
+    /// [`BusError::Config`] names the field that cannot work.
+    pub fn new(config: RedisConfig) -> Result<Self, BusError> {
+        let endpoint = config.check()?;
+        Ok(Self {
+            keys: Keys {
+                prefix: config.key_prefix.into(),
+            },
+            pool: Pool::new(endpoint, config.connections_max),
+            entry_life_ms: as_ms(config.entry_life),
+            ping_interval: config.ping_interval,
+        })
+    }
+
+    /// Runs one command and reads its answer as a `T`.
+    fn ask<T: FromRedisValue>(&self, command: Cmd) -> Result<T, BusError> {
+        let mut answers = self.ask_all(&[command])?;
+        answers.pop().ok_or_else(unexpected)
+    }
+
+    /// Runs `commands` in order, as many per round trip as the limits allow.
+    fn ask_all<T: FromRedisValue>(&self, commands: &[Cmd]) -> Result<Vec<T>, BusError> {
+        let mut answers = Vec::with_capacity(commands.len());
+        let mut request = Vec::new();
+        let mut waiting = 0;
+        for (index, command) in commands.iter().enumerate() {
+            command.write_packed_command(&mut request);
+            waiting += 1;
+            let last = index + 1 == commands.len();
+            if last || waiting == COMMANDS_PER_ROUND_TRIP || request.len() >= BYTES_PER_ROUND_TRIP {
+                for value in self.pool.round_trip(&request, waiting)? {
+                    answers.push(answer(value)?);
+                }
+                request.clear();
+                waiting = 0;
+            }
+        }
+        Ok(answers)
+    }
+
+    /// The values of `keys`, in their order.
+    fn values(&self, keys: &[String]) -> Result<Vec<Option<String>>, BusError> {
+        let commands: Vec<Cmd> = keys
+            .chunks(USERS_PER_COMMAND)
+            .map(|keys| command("MGET", keys))
+            .collect();
+        let values: Vec<Vec<Option<String>>> = self.ask_all(&commands)?;
+        let values: Vec<Option<String>> = values.into_iter().flatten().collect();
+        if values.len() == keys.len() {
+            Ok(values)
+        } else {
+            Err(unexpected())
+        }
+    }
+}
+
+impl Bus for RedisBus {
+    fn claim(
+        &self,
+        user: i32,
+        session: SessionRef,
+        policy: LoginPolicy,
+    ) -> Result<Claim, BusError> {
+        let policy = match policy {
+            LoginPolicy::NewerWins => scripts::NEWER_WINS,
+            LoginPolicy::OlderWins => scripts::OLDER_WINS,
+        };
+        let mut claim = script(scripts::CLAIM, &[self.keys.user(user)]);
+        claim.arg(session.to_string()).arg(self.keys.lease_prefix());
+        claim.arg(self.entry_life_ms).arg(policy);
+        let (granted, held): (bool, String) = self.ask(claim)?;
+        if !granted {
+            return Ok(Claim::Refused);
+        }
+        let previous = if held.is_empty() {
+            None
+        } else {
+            Some(held.parse().map_err(|_| unexpected())?)
+        };
+        Ok(Claim::Granted { previous })
+    }
+
+    fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
+        let mut release = script(scripts::RELEASE, &[self.keys.user(user)]);
+        release.arg(session.to_string());
+        self.ask(release)
+    }
+
+    fn locate(&self, users: &[i32]) -> Result<Vec<Option<SessionRef>>, BusError> {
+        let keys: Vec<String> = users.iter().map(|&user| self.keys.user(user)).collect();
+        // An entry that cannot be read is nobody's: as good as absent.
+        let held: Vec<Option<SessionRef>> = self
+            .values(&keys)?
+            .into_iter()
+            .map(|entry| entry.and_then(|entry| entry.parse().ok()))
+            .collect();
+        let holders: HashSet<ProxyId> = held.iter().flatten().map(|held| held.proxy).collect();
+        let holders: Vec<ProxyId> = holders.into_iter().collect();
+        let leases: Vec<String> = holders
+            .iter()
+            .map(|&proxy| self.keys.lease(proxy))
+            .collect();
+        let live: HashSet<ProxyId> = holders
+            .into_iter()
+            .zip(self.values(&leases)?)
+            .filter_map(|(proxy, lease)| lease.map(|_| proxy))
+            .collect();
+        Ok(held
+            .into_iter()
+            .map(|held| held.filter(|held| live.contains(&held.proxy)))
+            .collect())
+    }
+
+    fn renew_lease(&self, proxy: ProxyId, time_to_live: Duration) -> Result<Lease, BusError> {
+        let mut renew = script(scripts::RENEW_LEASE, &[self.keys.lease(proxy)]);
+        renew.arg(as_ms(lease_time(time_to_live)));
+        let kept: bool = self.ask(renew)?;
+        Ok(if kept { Lease::Kept } else { Lease::New })
+    }
+
+    fn restore(&self, proxy: ProxyId, sessions: &[(i32, u64)]) -> Result<Vec<i32>, BusError> {
+        let commands: Vec<Cmd> = sessions
+            .chunks(USERS_PER_COMMAND)
+            .map(|sessions| {
+                let users: Vec<String> = sessions
+                    .iter()
+                    .map(|&(user, _)| self.keys.user(user))
+                    .collect();
+                let mut restore = script(scripts::RESTORE, &users);
+                restore
+                    .arg(self.keys.lease_prefix())
+                    .arg(self.entry_life_ms);
+                for &(_, session) in sessions {
+                    restore.arg(SessionRef { proxy, session }.to_string());
+                }
+                restore
+            })
+            .collect();
+        let taken: Vec<Vec<usize>> = self.ask_all(&commands)?;
+        sessions
+            .chunks(USERS_PER_COMMAND)
+            .zip(taken)
+            .flat_map(|(sessions, taken)| {
+                taken.into_iter().map(|index| {
+                    sessions
+                        .get(index)
+                        .map(|&(user, _)| user)
+                        .ok_or_else(unexpected)
+                })
+            })
+            .collect()
+    }
+
+    fn end_lease(&self, proxy: ProxyId) -> Result<(), BusError> {
+        self.ask::<Value>(command("DEL", &[self.keys.lease(proxy)]))
+            .map(drop)
+    }
+
+    fn publish(&self, messages: &[(ProxyId, Bytes)]) -> Result<(), BusError> {
+        check_sizes(messages)?;
+        let commands: Vec<Cmd> = messages
+            .iter()
+            .map(|(proxy, message)| {
+                let mut publish = command("PUBLISH", &[self.keys.channel(*proxy)]);
+                publish.arg(message.as_ref());
+                publish
+            })
+            .collect();
+        self.ask_all::<Value>(&commands).map(drop)
+    }
+
+    fn subscribe(&self, proxy: ProxyId, on_event: OnEvent) -> Subscription {
+        let subscriber = Subscriber {
+            endpoint: self.pool.endpoint().clone(),
+            channel: self.keys.channel(proxy),
+            ping_interval: self.ping_interval,
+            on_event,
+        };
+        Subscription::spawn(move |stop| subscriber.run(&stop))
+    }
+}
+
+/// The names of keys and channels.
+struct Keys {
+    prefix: Arc<str>,
+}
+
+impl Keys {
+    fn user(&self, user: i32) -> String {
+        format!("{}user:{user}", self.prefix)
+    }
+
+    fn lease_prefix(&self) -> String {
+        format!("{}proxy:", self.prefix)
+    }
+
+    fn lease(&self, proxy: ProxyId) -> String {
+        format!("{}proxy:{proxy}", self.prefix)
+    }
+
+    fn channel(&self, proxy: ProxyId) -> String {
+        format!("{}to:{proxy}", self.prefix)
+    }
+}
+
+fn command(name: &str, keys: &[String]) -> Cmd {
+    let mut command = redis::cmd(name);
+    command.arg(keys);
+    command
+}
+
+/// `EVAL`, not `EVALSHA`: the scripts are a few hundred bytes, and so there is no second way for
+/// the time after a restart, when Redis does not know them.
+fn script(code: &str, keys: &[String]) -> Cmd {
+    let mut command = redis::cmd("EVAL");
+    command.arg(code).arg(keys.len()).arg(keys);
+    command
+}
+
+fn answer<T: FromRedisValue>(value: Value) -> Result<T, BusError> {
+    match value {
+        Value::ServerError(error) => Err(BusError::Refused {
+            reason: server_error(&error),
+        }),
+        value => T::from_redis_value(value).map_err(|_| unexpected()),
+    }
+}
+
+fn unexpected() -> BusError {
+    BusError::Refused {
+        reason: "an answer of an unexpected form".to_owned(),
+    }
+}
+
+fn as_ms(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
