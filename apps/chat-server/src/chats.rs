@@ -1,0 +1,207 @@
+//! `OneChatServiceRpc` and `GroupChatServiceRpc`: messages.
+//!
+//! Both only hand the message to the writer. Permission, sequence and commit are decided there, for
+//! many messages at once; the call is answered after the commit, and no thread waits for it.
+
+use std::num::NonZeroU64;
+use std::sync::Arc;
+
+use chat_proto::ids::code;
+use chat_proto::messages::{
+    FriendChatRequest, FriendChatResponse, GroupChatRequest, GroupChatResponse,
+    GroupChatServiceRpc, OneChatServiceRpc,
+};
+use chat_store::{
+    AppendOutcome, CONTENT_BYTES_MAX, ConversationId, GroupId, MessageKind, NewMessage, Stamp,
+    StoreError, StoredMessage, UserId,
+};
+use nexus_rpc::{CallContext, Responder};
+
+use crate::publisher::Job;
+use crate::{Services, caller, failure::Failure};
+
+impl OneChatServiceRpc for Services {
+    fn friend_chat(
+        &self,
+        call: CallContext,
+        request: FriendChatRequest,
+        responder: Responder<FriendChatResponse>,
+    ) {
+        let user = match caller::user(&call) {
+            Ok(user) => user,
+            Err(error) => return responder.complete(Err(error)),
+        };
+        let friend = request
+            .receiver
+            .as_ref()
+            .and_then(|to| UserId::new(to.user_id));
+        let Some(conversation) = friend.and_then(|friend| ConversationId::pair(user, friend))
+        else {
+            let failure = Failure::new(code::FRIEND_CHAT_NOT_FRIENDS, "not friends");
+            return responder.complete(Ok(friend_answer(Err(failure))));
+        };
+        let message = NewMessage {
+            conversation,
+            sender: user,
+            client_message_id: NonZeroU64::new(request.client_message_id),
+            content: request.content,
+            client_time: request.time,
+        };
+        self.send(message, code::FRIEND_CHAT_STORE, |result| {
+            responder.complete(Ok(friend_answer(result)));
+        });
+    }
+}
+
+impl GroupChatServiceRpc for Services {
+    fn group_chat(
+        &self,
+        call: CallContext,
+        request: GroupChatRequest,
+        responder: Responder<GroupChatResponse>,
+    ) {
+        let user = match caller::user(&call) {
+            Ok(user) => user,
+            Err(error) => return responder.complete(Err(error)),
+        };
+        let Some(group) = request
+            .receiver
+            .as_ref()
+            .and_then(|to| GroupId::new(to.group_id))
+        else {
+            let failure = Failure::new(code::GROUP_CHAT_NOT_MEMBER, "no such group");
+            return responder.complete(Ok(group_answer(Err(failure))));
+        };
+        let message = NewMessage {
+            conversation: ConversationId::group(group),
+            sender: user,
+            client_message_id: NonZeroU64::new(request.client_message_id),
+            content: request.content,
+            client_time: request.time,
+        };
+        self.send(message, code::GROUP_CHAT_STORE, |result| {
+            responder.complete(Ok(group_answer(result)));
+        });
+    }
+}
+
+type Answer = Box<dyn FnOnce(Result<Stamp, Failure>) + Send>;
+
+impl Services {
+    fn send(
+        &self,
+        message: NewMessage,
+        store_failed: i32,
+        answer: impl FnOnce(Result<Stamp, Failure>) + Send + 'static,
+    ) {
+        if message.content.len() > CONTENT_BYTES_MAX {
+            return answer(Err(Failure::new(
+                code::TOO_LARGE,
+                "the message is too long",
+            )));
+        }
+        // Shared with the callback: a writer that does not take the message drops that unused.
+        let answer: Arc<parking_lot::Mutex<Option<Answer>>> =
+            Arc::new(parking_lot::Mutex::new(Some(Box::new(answer))));
+        let publisher = self.publisher.clone();
+        let sent = message.clone();
+        let on_done = {
+            let answer = Arc::clone(&answer);
+            Box::new(move |result: Result<AppendOutcome, StoreError>| {
+                let Some(answer) = answer.lock().take() else {
+                    return;
+                };
+                let result = outcome(result, store_failed, sent, |job| publisher.publish(job));
+                answer(result);
+            })
+        };
+        if self.writer.submit(message, on_done).is_err()
+            && let Some(answer) = answer.lock().take()
+        {
+            answer(Err(Failure::new(
+                code::UNAVAILABLE,
+                "too many messages wait to be stored",
+            )));
+        }
+    }
+}
+
+/// What became of a message; one that is stored is published.
+fn outcome(
+    result: Result<AppendOutcome, StoreError>,
+    store_failed: i32,
+    sent: NewMessage,
+    publish: impl FnOnce(Job),
+) -> Result<Stamp, Failure> {
+    match result.map_err(|error| Failure::store(error, store_failed))? {
+        AppendOutcome::Committed { stamp, sender_name } => {
+            publish(Job::Message(StoredMessage {
+                conversation: sent.conversation,
+                sequence: stamp.sequence,
+                sender: sent.sender,
+                sender_name: sender_name.to_string(),
+                kind: match sent.conversation.as_group() {
+                    Some(_) => MessageKind::GroupChat,
+                    None => MessageKind::FriendChat,
+                },
+                client_message_id: sent.client_message_id,
+                content: sent.content,
+                client_time: sent.client_time,
+                created_at_ms: stamp.created_at_ms,
+            }));
+            Ok(stamp)
+        }
+        // Sent again because the answer was lost, and the push perhaps with it. What is stored
+        // counts, whatever came this time.
+        AppendOutcome::Duplicate(stamp) => {
+            publish(Job::Stored(sent.conversation, stamp.sequence));
+            Ok(stamp)
+        }
+        AppendOutcome::NotFriends => {
+            Err(Failure::new(code::FRIEND_CHAT_NOT_FRIENDS, "not friends"))
+        }
+        AppendOutcome::NotMember => Err(Failure::new(
+            code::GROUP_CHAT_NOT_MEMBER,
+            "no such group, or not a member of it",
+        )),
+        AppendOutcome::TooLong => Err(Failure::new(code::TOO_LARGE, "the message is too long")),
+    }
+}
+
+fn friend_answer(result: Result<Stamp, Failure>) -> FriendChatResponse {
+    match result {
+        Ok(stamp) => FriendChatResponse {
+            error_code: code::SUCCESS,
+            error_text: String::new(),
+            sequence: stamp.sequence,
+            server_time_ms: stamp.created_at_ms,
+        },
+        Err(failure) => {
+            let (error_code, error_text) = failure.into_parts("one-to-one chat");
+            FriendChatResponse {
+                error_code,
+                error_text,
+                ..Default::default()
+            }
+        }
+    }
+}
+
+fn group_answer(result: Result<Stamp, Failure>) -> GroupChatResponse {
+    match result {
+        Ok(stamp) => GroupChatResponse {
+            error_code: code::SUCCESS,
+            error_text: String::new(),
+            sequence: stamp.sequence,
+            server_time_ms: stamp.created_at_ms,
+        },
+        Err(failure) => {
+            let (error_code, error_text) = failure.into_parts("group chat");
+            GroupChatResponse {
+                error_code,
+                error_text,
+                ..Default::default()
+            }
+        }
+    }
+}

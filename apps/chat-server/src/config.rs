@@ -1,0 +1,244 @@
+//! The node's configuration: the TOML file as it is written, and what it comes to.
+//!
+//! `configs/server-1.toml` explains every key.
+
+use std::collections::BTreeSet;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use chat_bus::{Bus, LoginPolicy, RedisBus, RedisConfig};
+use chat_node::config::{self, Address, ConfigError, Problems};
+use chat_store::{MySqlOptions, MySqlStore, SqliteStore, Store};
+use nexus_rpc::registry::{self, Registry};
+use serde::Deserialize;
+
+use crate::{ServerOptions, ServiceName};
+
+/// A node, composed and not yet started.
+pub struct Node {
+    /// How the server runs.
+    pub options: ServerOptions,
+    /// Where users and messages are kept.
+    pub store: Arc<dyn Store>,
+    /// Presence, and the way to the proxies.
+    pub bus: Arc<dyn Bus>,
+    /// Where it registers.
+    pub registry: Arc<dyn Registry>,
+    /// Threads for connections.
+    pub loops: usize,
+    /// For the logger.
+    pub log_level: String,
+    /// How long stopping may take.
+    pub grace: Duration,
+}
+
+/// Reads and checks a configuration file. Nothing is opened but the file; a SQLite database is
+/// made if it is configured.
+///
+/// # Errors
+/// Everything that is wrong, by file and key.
+pub fn load(file: &Path) -> Result<Node, ConfigError> {
+    let raw: Raw = config::load(file)?;
+    let mut problems = Problems::new(file);
+    let mut options = ServerOptions::new(raw.server.listen.socket_addr());
+    options.services = raw.server.services;
+    problems.require(
+        "server.services",
+        !options.services.is_empty(),
+        "expected at least one",
+    );
+    options.provider.advertise = raw.server.advertise.map(|address| address.socket_addr());
+    let reachable = options.provider.advertise.unwrap_or(options.listen);
+    problems.require(
+        "server.advertise",
+        !reachable.ip().is_unspecified(),
+        "needed when `server.listen` is a wildcard: an address that proxies can reach",
+    );
+    options.provider.discovery_delay = raw.shutdown.discovery_delay;
+    options.provider.worker_threads = raw.server.workers;
+    options.provider.worker_queue_max = raw.limits.worker_queue;
+    options.group_members_max = raw.limits.group_members;
+    options.writer.queue_max = raw.limits.unstored_messages;
+    options.writer.batch_max = raw.limits.batch_messages;
+    options.login_policy = match raw.server.login_policy {
+        Policy::NewerWins => LoginPolicy::NewerWins,
+        Policy::OlderWins => LoginPolicy::OlderWins,
+    };
+    for (key, value) in [
+        ("server.loops", raw.server.loops),
+        ("server.workers", raw.server.workers),
+        ("limits.worker_queue", raw.limits.worker_queue),
+        ("limits.group_members", raw.limits.group_members),
+        ("limits.unstored_messages", raw.limits.unstored_messages),
+        ("limits.batch_messages", raw.limits.batch_messages),
+        ("store.connections", raw.store.connections),
+    ] {
+        problems.require(key, value > 0, "expected at least 1");
+    }
+    let store = problems.accept("store.url", open_store(&raw.store));
+    let mut redis = RedisConfig::new(raw.redis.url);
+    redis.key_prefix = raw.redis.prefix;
+    let bus = problems.accept("redis.url", RedisBus::new(redis));
+    let registry = problems.accept("registry.url", registry::open(&raw.registry.url));
+    problems.finish()?;
+    let (Some(store), Some(bus), Some(registry)) = (store, bus, registry) else {
+        unreachable!("what was not accepted is a problem, and those were reported");
+    };
+    Ok(Node {
+        options,
+        store,
+        bus: Arc::new(bus),
+        registry,
+        loops: raw.server.loops,
+        log_level: raw.log.level,
+        grace: raw.shutdown.grace,
+    })
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Raw {
+    server: RawServer,
+    store: RawStore,
+    redis: RawRedis,
+    registry: RawRegistry,
+    #[serde(default)]
+    limits: RawLimits,
+    #[serde(default)]
+    log: RawLog,
+    #[serde(default)]
+    shutdown: RawShutdown,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawServer {
+    listen: Address,
+    advertise: Option<Address>,
+    #[serde(default = "all_services")]
+    services: BTreeSet<ServiceName>,
+    #[serde(default)]
+    login_policy: Policy,
+    #[serde(default = "two")]
+    loops: usize,
+    #[serde(default = "sixteen")]
+    workers: usize,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(rename_all = "kebab-case")]
+enum Policy {
+    #[default]
+    NewerWins,
+    OlderWins,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawStore {
+    url: String,
+    #[serde(default = "sixteen")]
+    connections: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRedis {
+    url: String,
+    #[serde(default = "prefix")]
+    prefix: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawRegistry {
+    url: String,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLimits {
+    worker_queue: usize,
+    group_members: usize,
+    unstored_messages: usize,
+    batch_messages: usize,
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        Self {
+            worker_queue: 4096,
+            group_members: 1000,
+            unstored_messages: 65_536,
+            batch_messages: 512,
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawLog {
+    level: String,
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields, default)]
+struct RawShutdown {
+    #[serde(with = "config::duration")]
+    grace: Duration,
+    #[serde(with = "config::duration")]
+    discovery_delay: Duration,
+}
+
+impl Default for RawShutdown {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(10),
+            discovery_delay: Duration::from_millis(500),
+        }
+    }
+}
+
+fn all_services() -> BTreeSet<ServiceName> {
+    ServiceName::ALL.into()
+}
+
+fn two() -> usize {
+    2
+}
+
+fn sixteen() -> usize {
+    16
+}
+
+fn prefix() -> String {
+    "nexus:".to_owned()
+}
+
+fn open_store(raw: &RawStore) -> Result<Arc<dyn Store>, String> {
+    if let Some(path) = raw.url.strip_prefix("sqlite://") {
+        let store = SqliteStore::open(path).map_err(|error| error.to_string())?;
+        return Ok(Arc::new(store));
+    }
+    if !raw.url.starts_with("mysql://") {
+        return Err(format!(
+            "expected mysql://user:password@host:port/database or sqlite://PATH, found {:?}",
+            raw.url.split(':').next().unwrap_or_default()
+        ));
+    }
+    let mut options = MySqlOptions::new(raw.url.as_str());
+    options.connections_max = raw.connections.max(1);
+    match MySqlStore::new(options) {
+        Ok(store) => Ok(Arc::new(store)),
+        Err(error) => Err(error.to_string()),
+    }
+}

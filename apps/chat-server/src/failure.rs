@@ -1,0 +1,74 @@
+//! Why an operation was not done, as its answer says it.
+
+use std::borrow::Cow;
+
+use chat_bus::BusError;
+use chat_proto::ids::code;
+use chat_store::StoreError;
+
+/// An error code of the client protocol, and a text for people.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) struct Failure {
+    code: i32,
+    text: Cow<'static, str>,
+}
+
+impl Failure {
+    pub(crate) fn new(code: i32, text: impl Into<Cow<'static, str>>) -> Self {
+        Self {
+            code,
+            text: text.into(),
+        }
+    }
+
+    /// A fault of this system; the details are for the log only.
+    pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
+        log::error!("{error}");
+        Self::new(code::INTERNAL, "a fault of the system")
+    }
+
+    /// Code and text for the answer. Faults of the system are noted in the log with the operation.
+    pub(crate) fn into_parts(self, operation: &str) -> (i32, String) {
+        if self.code == code::UNAVAILABLE {
+            log::debug!("{operation}: unavailable: {}", self.text);
+        }
+        (self.code, self.text.into_owned())
+    }
+
+    /// A store that is away is "unavailable"; any other failure has the operation's own code.
+    pub(crate) fn store(error: StoreError, store_failed: i32) -> Self {
+        match error {
+            StoreError::Conflict(_) | StoreError::Internal(_) => {
+                log::error!("{error}");
+                Self::new(store_failed, "the store failed")
+            }
+            other => other.into(),
+        }
+    }
+}
+
+impl From<StoreError> for Failure {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(_) => {
+                log::warn!("{error}");
+                Self::new(
+                    code::UNAVAILABLE,
+                    "the store is not available, try again later",
+                )
+            }
+            StoreError::TooLong { .. } => Self::new(code::TOO_LARGE, error.to_string()),
+            other => Self::internal(other),
+        }
+    }
+}
+
+impl From<BusError> for Failure {
+    fn from(error: BusError) -> Self {
+        log::warn!("{error}");
+        Self::new(
+            code::UNAVAILABLE,
+            "presence is not available, try again later",
+        )
+    }
+}

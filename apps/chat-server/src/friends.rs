@@ -1,0 +1,157 @@
+//! `FriendServiceRpc`: friends.
+
+use chat_proto::ids::code;
+use chat_proto::messages::{
+    AddFriendRequest, AddFriendResponse, DeleteFriendRequest, DeleteFriendResponse,
+    FetchFriendsRequest, FetchFriendsResponse, FriendList, FriendServiceRpc, FriendUser,
+};
+use chat_store::{AddFriend, ConversationId, DeleteFriend, Friend, MessageKind, Stamp, UserId};
+use nexus_rpc::{CallContext, RpcError};
+
+use crate::convert::{self, Online};
+use crate::publisher::Job;
+use crate::{Services, caller, failure::Failure};
+
+impl FriendServiceRpc for Services {
+    fn add_friend(
+        &self,
+        call: &CallContext,
+        request: AddFriendRequest,
+    ) -> Result<AddFriendResponse, RpcError> {
+        let user = caller::user(call)?;
+        Ok(match self.try_add_friend(user, request.friend_id) {
+            Ok((friend, sequence)) => AddFriendResponse {
+                error_code: code::SUCCESS,
+                friend_user: Some(friend),
+                sequence,
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("add friend");
+                AddFriendResponse {
+                    error_code,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn delete_friend(
+        &self,
+        call: &CallContext,
+        request: DeleteFriendRequest,
+    ) -> Result<DeleteFriendResponse, RpcError> {
+        let user = caller::user(call)?;
+        let friend_id = request.friend_id;
+        Ok(match self.try_delete_friend(user, friend_id) {
+            Ok(sequence) => DeleteFriendResponse {
+                error_code: code::SUCCESS,
+                friend_id,
+                sequence,
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("delete friend");
+                DeleteFriendResponse {
+                    error_code,
+                    friend_id,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn fetch_friends(
+        &self,
+        call: &CallContext,
+        _request: FetchFriendsRequest,
+    ) -> Result<FetchFriendsResponse, RpcError> {
+        let user = caller::user(call)?;
+        Ok(match self.try_fetch_friends(user) {
+            Ok(friends) => FetchFriendsResponse {
+                error_code: code::SUCCESS,
+                friend_list: Some(friends),
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("fetch friends");
+                FetchFriendsResponse {
+                    error_code,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+}
+
+impl Services {
+    fn try_add_friend(&self, user: UserId, friend: i32) -> Result<(FriendUser, u64), Failure> {
+        let bad_id = || Failure::new(code::ADD_FRIEND_BAD_ID, "not the id of another user");
+        let friend = UserId::new(friend).ok_or_else(bad_id)?;
+        let conversation = ConversationId::pair(user, friend).ok_or_else(bad_id)?;
+        let store_failed = |error| Failure::store(error, code::ADD_FRIEND_STORE);
+        match self.store.add_friend(user, friend).map_err(store_failed)? {
+            AddFriend::Added { stamp, friend_name } => {
+                let to = vec![friend];
+                self.announce(MessageKind::AddFriend, conversation, user, stamp, to);
+                // The friendship is made; not to know the state is no reason to say otherwise.
+                let online = Online::of(&*self.bus, [friend]).unwrap_or_default();
+                let friend = Friend {
+                    id: friend,
+                    name: friend_name,
+                };
+                Ok((convert::friend_user(&friend, &online), stamp.sequence))
+            }
+            AddFriend::NoSuchUser => Err(Failure::new(code::ADD_FRIEND_NO_USER, "no such user")),
+            AddFriend::AlreadyFriends => {
+                Err(Failure::new(code::ADD_FRIEND_ALREADY, "already friends"))
+            }
+        }
+    }
+
+    fn try_delete_friend(&self, user: UserId, friend: i32) -> Result<u64, Failure> {
+        let bad_id = || Failure::new(code::DELETE_FRIEND_BAD_ID, "not the id of another user");
+        let friend = UserId::new(friend).ok_or_else(bad_id)?;
+        let conversation = ConversationId::pair(user, friend).ok_or_else(bad_id)?;
+        let store_failed = |error| Failure::store(error, code::DELETE_FRIEND_STORE);
+        match self
+            .store
+            .delete_friend(user, friend)
+            .map_err(store_failed)?
+        {
+            DeleteFriend::Deleted(stamp) => {
+                let to = vec![friend];
+                self.announce(MessageKind::DeleteFriend, conversation, user, stamp, to);
+                Ok(stamp.sequence)
+            }
+            DeleteFriend::NoSuchUser => {
+                Err(Failure::new(code::DELETE_FRIEND_NO_USER, "no such user"))
+            }
+            DeleteFriend::NotFriends => {
+                Err(Failure::new(code::DELETE_FRIEND_NOT_FRIENDS, "not friends"))
+            }
+        }
+    }
+
+    fn try_fetch_friends(&self, user: UserId) -> Result<FriendList, Failure> {
+        let friends = self.store.friends(user)?;
+        let online = Online::of(&*self.bus, friends.iter().map(|friend| friend.id))?;
+        Ok(convert::friend_list(&friends, &online))
+    }
+
+    /// Tells a change to those who were concerned; it is a message of the conversation already.
+    pub(crate) fn announce(
+        &self,
+        kind: MessageKind,
+        conversation: ConversationId,
+        actor: UserId,
+        stamp: Stamp,
+        to: Vec<UserId>,
+    ) {
+        let message = convert::notice(kind, conversation, actor, stamp);
+        self.publisher.publish(Job::MessageTo(message, to));
+    }
+}

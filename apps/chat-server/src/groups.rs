@@ -1,0 +1,248 @@
+//! `GroupServiceRpc`: groups and their members.
+
+use chat_proto::ids::code;
+use chat_proto::messages::{
+    AddGroupRequest, AddGroupResponse, CreateGroupRequest, CreateGroupResponse, DeleteGroupRequest,
+    DeleteGroupResponse, FetchGroupsRequest, FetchGroupsResponse, Group, GroupList,
+    GroupServiceRpc, QuitGroupRequest, QuitGroupResponse,
+};
+use chat_store::{
+    ConversationId, DeleteGroup, GroupId, JoinGroup, LeaveGroup, MessageKind, UserId,
+};
+use nexus_rpc::{CallContext, RpcError};
+
+use crate::convert::{self, Online};
+use crate::users::text;
+use crate::{Services, caller, failure::Failure};
+
+impl GroupServiceRpc for Services {
+    fn create_group(
+        &self,
+        call: &CallContext,
+        request: CreateGroupRequest,
+    ) -> Result<CreateGroupResponse, RpcError> {
+        let user = caller::user(call)?;
+        Ok(match self.try_create_group(user, &request) {
+            Ok(group) => CreateGroupResponse {
+                error_code: code::SUCCESS,
+                group: Some(group),
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("create group");
+                CreateGroupResponse {
+                    error_code,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn add_group(
+        &self,
+        call: &CallContext,
+        request: AddGroupRequest,
+    ) -> Result<AddGroupResponse, RpcError> {
+        let user = caller::user(call)?;
+        Ok(match self.try_join(user, request.group_id) {
+            Ok((group, sequence)) => AddGroupResponse {
+                error_code: code::SUCCESS,
+                group: Some(group),
+                sequence,
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("join group");
+                AddGroupResponse {
+                    error_code,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn quit_group(
+        &self,
+        call: &CallContext,
+        request: QuitGroupRequest,
+    ) -> Result<QuitGroupResponse, RpcError> {
+        let user = caller::user(call)?;
+        let group_id = request.group_id;
+        Ok(match self.try_leave(user, group_id) {
+            Ok(sequence) => QuitGroupResponse {
+                error_code: code::SUCCESS,
+                group_id,
+                sequence,
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("leave group");
+                QuitGroupResponse {
+                    error_code,
+                    group_id,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn delete_group(
+        &self,
+        call: &CallContext,
+        request: DeleteGroupRequest,
+    ) -> Result<DeleteGroupResponse, RpcError> {
+        let user = caller::user(call)?;
+        let group_id = request.group_id;
+        Ok(match self.try_delete_group(user, group_id) {
+            Ok(sequence) => DeleteGroupResponse {
+                error_code: code::SUCCESS,
+                group_id,
+                sequence,
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("delete group");
+                DeleteGroupResponse {
+                    error_code,
+                    group_id,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn fetch_groups(
+        &self,
+        call: &CallContext,
+        _request: FetchGroupsRequest,
+    ) -> Result<FetchGroupsResponse, RpcError> {
+        let user = caller::user(call)?;
+        Ok(match self.try_fetch_groups(user) {
+            Ok(groups) => FetchGroupsResponse {
+                error_code: code::SUCCESS,
+                group_list: Some(groups),
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("fetch groups");
+                FetchGroupsResponse {
+                    error_code,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+}
+
+impl Services {
+    fn try_create_group(
+        &self,
+        user: UserId,
+        request: &CreateGroupRequest,
+    ) -> Result<Group, Failure> {
+        let name = text(&request.group_name)?;
+        let description = text(&request.group_description)?;
+        if name.is_empty() {
+            return Err(Failure::new(
+                code::CREATE_GROUP_EMPTY,
+                "a group needs a name",
+            ));
+        }
+        let group = self
+            .store
+            .create_group(user, name, description)
+            .map_err(|error| Failure::store(error, code::CREATE_GROUP_STORE))?;
+        Ok(self.group_with_states(&group))
+    }
+
+    fn try_join(&self, user: UserId, group: i32) -> Result<(Group, u64), Failure> {
+        let Some(id) = GroupId::new(group) else {
+            return Err(Failure::new(
+                code::JOIN_BAD_ID,
+                "the group id is not positive",
+            ));
+        };
+        let store_failed = |error| Failure::store(error, code::JOIN_NO_GROUP);
+        match self
+            .store
+            .join_group(user, id, self.group_members_max)
+            .map_err(store_failed)?
+        {
+            JoinGroup::Joined { stamp, group } => {
+                let others = group.members.iter().map(|member| member.id);
+                let others = others.filter(|&member| member != user).collect();
+                let conversation = ConversationId::group(id);
+                self.announce(MessageKind::JoinGroup, conversation, user, stamp, others);
+                Ok((self.group_with_states(&group), stamp.sequence))
+            }
+            JoinGroup::NoSuchGroup => Err(Failure::new(code::JOIN_NO_GROUP, "no such group")),
+            JoinGroup::AlreadyMember => Err(Failure::new(code::JOIN_ALREADY, "already a member")),
+            JoinGroup::Full => Err(Failure::new(code::TOO_LARGE, "the group is full")),
+        }
+    }
+
+    fn try_leave(&self, user: UserId, group: i32) -> Result<u64, Failure> {
+        let Some(id) = GroupId::new(group) else {
+            return Err(Failure::new(
+                code::LEAVE_BAD_ID,
+                "the group id is not positive",
+            ));
+        };
+        let store_failed = |error| Failure::store(error, code::LEAVE_STORE);
+        match self.store.leave_group(user, id).map_err(store_failed)? {
+            LeaveGroup::Left { stamp, members, .. } => {
+                let conversation = ConversationId::group(id);
+                self.announce(MessageKind::LeaveGroup, conversation, user, stamp, members);
+                Ok(stamp.sequence)
+            }
+            LeaveGroup::NotMember => Err(Failure::new(code::LEAVE_NOT_MEMBER, "not a member")),
+        }
+    }
+
+    fn try_delete_group(&self, user: UserId, group: i32) -> Result<u64, Failure> {
+        let Some(id) = GroupId::new(group) else {
+            return Err(Failure::new(
+                code::DELETE_GROUP_BAD_ID,
+                "the group id is not positive",
+            ));
+        };
+        let store_failed = |error| Failure::store(error, code::DELETE_GROUP_STORE);
+        match self.store.delete_group(user, id).map_err(store_failed)? {
+            DeleteGroup::Deleted { stamp, mut members } => {
+                members.retain(|&member| member != user);
+                let conversation = ConversationId::group(id);
+                self.announce(MessageKind::DeleteGroup, conversation, user, stamp, members);
+                Ok(stamp.sequence)
+            }
+            DeleteGroup::NoSuchGroup | DeleteGroup::NotMember => Err(Failure::new(
+                code::DELETE_GROUP_NOT_MEMBER,
+                "no such group, or not a member of it",
+            )),
+            DeleteGroup::NotAdmin => Err(Failure::new(
+                code::DELETE_GROUP_NOT_ADMIN,
+                "only the group's admin may delete it",
+            )),
+        }
+    }
+
+    fn try_fetch_groups(&self, user: UserId) -> Result<GroupList, Failure> {
+        let groups = self.store.groups(user)?;
+        let members = groups
+            .iter()
+            .flat_map(|group| group.members.iter().map(|m| m.id));
+        let online = Online::of(&*self.bus, members)?;
+        Ok(convert::group_list(&groups, &online))
+    }
+
+    /// The change is made; not to know who is online is no reason to say otherwise.
+    fn group_with_states(&self, group: &chat_store::Group) -> Group {
+        let members = group.members.iter().map(|member| member.id);
+        let online = Online::of(&*self.bus, members).unwrap_or_default();
+        convert::group(group, &online)
+    }
+}

@@ -1,0 +1,259 @@
+//! The chat services: what a proxy calls for its clients.
+//!
+//! ```text
+//!   proxy ── RPC ──► services ──► store (users, friends, groups; on the worker pool)
+//!                       │
+//!                       └──► message writer ── commit ──► answer to the sender
+//!                                  │
+//!                                  └──► publisher ──► bus ──► the recipients' proxies
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`config`] | the node's TOML file, checked |
+//! | `caller` | who calls: the metadata that a proxy sends along |
+//! | `password` | Argon2id |
+//! | `users`, `friends`, `groups`, `chats` | the five services |
+//! | `publisher` | what was committed, on its way to the recipients' proxies |
+//! | `failure` | why an operation was not done, as its answer says it |
+//! | `convert` | from the store's types to the clients' messages |
+//!
+//! A server keeps no state of its own: any number of them run on one store and one bus.
+
+mod caller;
+mod chats;
+pub mod config;
+mod convert;
+mod failure;
+mod friends;
+mod groups;
+mod password;
+mod publisher;
+mod users;
+
+use std::collections::BTreeSet;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use chat_bus::{Bus, LoginPolicy};
+use chat_proto::messages::{
+    FriendServiceRpcServer, GroupChatServiceRpcServer, GroupServiceRpcServer,
+    OneChatServiceRpcServer, UserServiceRpcServer,
+};
+use chat_store::{MessageWriter, PageLimit, Store, StoreError, WriterOptions};
+use nexus_net::{DrainReport, LoopGroup};
+use nexus_rpc::registry::Registry;
+use nexus_rpc::{ProviderError, ProviderOptions, RpcProvider};
+
+pub use crate::password::PasswordCost;
+use crate::password::Passwords;
+use crate::publisher::Publisher;
+
+/// One of the five services.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ServiceName {
+    /// `UserServiceRpc`: register, log in and out, what is pending.
+    User,
+    /// `FriendServiceRpc`: friends.
+    Friend,
+    /// `OneChatServiceRpc`: one-to-one messages.
+    OneChat,
+    /// `GroupServiceRpc`: groups and their members.
+    Group,
+    /// `GroupChatServiceRpc`: messages to groups.
+    GroupChat,
+}
+
+impl ServiceName {
+    /// All of them.
+    pub const ALL: [Self; 5] = [
+        Self::User,
+        Self::Friend,
+        Self::OneChat,
+        Self::Group,
+        Self::GroupChat,
+    ];
+}
+
+/// How a server runs.
+#[derive(Debug, Clone)]
+pub struct ServerOptions {
+    /// The address to serve RPC on.
+    pub listen: SocketAddr,
+    /// Which services this node runs. Default all.
+    pub services: BTreeSet<ServiceName>,
+    /// What happens when a user logs in who is logged in already. Default: the newer login wins.
+    pub login_policy: LoginPolicy,
+    /// What hashing a password costs.
+    pub password_cost: PasswordCost,
+    /// Members of a group at most. Default 1,000.
+    pub group_members_max: usize,
+    /// What a login or a fetch of pending messages carries at most; there is more where that came
+    /// from. Default 2,000 messages, 256 KiB of texts.
+    pub pending_page: PageLimit,
+    /// Of the message writer.
+    pub writer: WriterOptions,
+    /// Of the RPC provider.
+    pub provider: ProviderOptions,
+}
+
+impl ServerOptions {
+    /// The defaults, on this address.
+    pub fn new(listen: SocketAddr) -> Self {
+        Self {
+            listen,
+            services: ServiceName::ALL.into(),
+            login_policy: LoginPolicy::NewerWins,
+            password_cost: PasswordCost::default(),
+            group_members_max: 1000,
+            pending_page: PageLimit {
+                messages_max: 2000,
+                bytes_max: 256 * 1024,
+            },
+            writer: WriterOptions::default(),
+            provider: ProviderOptions::default(),
+        }
+    }
+}
+
+/// A server cannot start.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] std::io::Error),
+    /// The RPC side cannot start.
+    #[error(transparent)]
+    Provider(#[from] ProviderError),
+}
+
+/// What the services share.
+pub(crate) struct Services {
+    pub(crate) store: Arc<dyn Store>,
+    pub(crate) bus: Arc<dyn Bus>,
+    pub(crate) writer: Arc<MessageWriter>,
+    pub(crate) publisher: Publisher,
+    pub(crate) passwords: Passwords,
+    pub(crate) login_policy: LoginPolicy,
+    pub(crate) group_members_max: usize,
+    pub(crate) pending_page: PageLimit,
+}
+
+/// A running chat server.
+pub struct ChatServer {
+    provider: RpcProvider,
+    writer: Arc<MessageWriter>,
+    services: Arc<Services>,
+}
+
+impl ChatServer {
+    /// Serves on `store` and `bus`, and registers in `registry`. None of the three need be
+    /// reachable yet: until they are, requests are answered with the "unavailable" code.
+    ///
+    /// # Errors
+    /// See [`ServerError`].
+    pub fn start(
+        options: ServerOptions,
+        store: Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        registry: Arc<dyn Registry>,
+        loops: Arc<LoopGroup>,
+    ) -> Result<Self, ServerError> {
+        prepare_schema_in_background(Arc::clone(&store))?;
+        let writer = Arc::new(MessageWriter::start(Arc::clone(&store), options.writer)?);
+        let services = Arc::new(Services {
+            publisher: Publisher::start(Arc::clone(&store), Arc::clone(&bus))?,
+            store,
+            bus,
+            writer: Arc::clone(&writer),
+            passwords: Passwords::new(options.password_cost),
+            login_policy: options.login_policy,
+            group_members_max: options.group_members_max,
+            pending_page: options.pending_page,
+        });
+        let mut builder = RpcProvider::builder()
+            .options(options.provider)
+            .registry(registry)
+            .loops(loops);
+        for service in &options.services {
+            let services = Arc::clone(&services);
+            builder = match service {
+                ServiceName::User => builder.service(UserServiceRpcServer::from_arc(services)),
+                ServiceName::Friend => builder.service(FriendServiceRpcServer::from_arc(services)),
+                ServiceName::OneChat => {
+                    builder.service(OneChatServiceRpcServer::from_arc(services))
+                }
+                ServiceName::Group => builder.service(GroupServiceRpcServer::from_arc(services)),
+                ServiceName::GroupChat => {
+                    builder.service(GroupChatServiceRpcServer::from_arc(services))
+                }
+            };
+        }
+        Ok(Self {
+            provider: builder.start(options.listen)?,
+            writer,
+            services,
+        })
+    }
+
+    /// The address it serves on, with the real port.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.provider.local_addr()
+    }
+
+    /// Whether its services are registered.
+    pub fn is_registered(&self) -> bool {
+        self.provider.is_registered()
+    }
+
+    /// Ends in order: deregisters, finishes the calls in work, stores and publishes what was taken.
+    /// Blocks, at most a little longer than `deadline`.
+    pub fn drain(&mut self, deadline: Duration) -> DrainReport {
+        let until = Instant::now() + deadline;
+        let report = self.provider.drain(deadline);
+        let left = until
+            .saturating_duration_since(Instant::now())
+            .max(Duration::from_secs(1));
+        let writer = self.writer.shutdown(left);
+        if writer != chat_store::Shutdown::Drained {
+            log::warn!("messages were still waiting for the store when time was up");
+        }
+        self.services.publisher.finish(left);
+        report
+    }
+}
+
+/// Asks for the schema until it is there. Requests meanwhile fail by themselves.
+fn prepare_schema_in_background(store: Arc<dyn Store>) -> std::io::Result<()> {
+    const PAUSE_MAX: Duration = Duration::from_secs(5);
+    // Most often it is there at once, and then the first request finds it.
+    if store.prepare_schema().is_ok() {
+        return Ok(());
+    }
+    let weak = Arc::downgrade(&store);
+    drop(store);
+    std::thread::Builder::new()
+        .name("schema".into())
+        .spawn(move || {
+            let mut pause = Duration::from_millis(100);
+            while let Some(store) = weak.upgrade() {
+                match store.prepare_schema() {
+                    Ok(()) => {
+                        log::info!("the database is ready");
+                        return;
+                    }
+                    Err(error @ StoreError::Unavailable(_)) => {
+                        log::warn!("{error}; trying again in {pause:?}");
+                    }
+                    Err(error) => log::error!("the schema cannot be prepared: {error}"),
+                }
+                drop(store);
+                std::thread::sleep(pause);
+                pause = (pause * 2).min(PAUSE_MAX);
+            }
+        })?;
+    Ok(())
+}

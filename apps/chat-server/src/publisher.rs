@@ -1,0 +1,291 @@
+//! What was committed, on its way to the recipients' proxies.
+//!
+//! One thread takes all that has queued up, looks up where the recipients are, and publishes one
+//! message per proxy: two round trips to the bus for any number of pushes. What is lost here (the bus
+//! is away, the queue is full) stays pending in the store, and proxies fetch it.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use chat_bus::{Bus, MESSAGE_BYTES_MAX, ProxyId, SessionRef};
+use chat_proto::messages::{BusMessage, EndSession, Push};
+use chat_store::{ConversationId, GroupId, Parties, Store, StoredMessage, UserId};
+use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use prost::Message;
+
+use crate::convert;
+
+/// Jobs that may wait.
+const QUEUE_MAX: usize = 65_536;
+/// Jobs published together.
+const BATCH_MAX: usize = 1024;
+/// A bus message is closed when it has grown beyond this; a push is smaller than the rest.
+const BUS_MESSAGE_BYTES: usize = MESSAGE_BYTES_MAX / 2;
+const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+/// Something to tell to proxies.
+pub(crate) enum Job {
+    /// A committed message, to everybody in its conversation but its sender.
+    Message(StoredMessage),
+    /// The same, to these.
+    MessageTo(StoredMessage, Vec<UserId>),
+    /// A message that was committed earlier, to be read from the store first.
+    Stored(ConversationId, u64),
+    /// A session lost its user to a newer login.
+    EndSession(UserId, SessionRef),
+    /// Everything before has been published.
+    Flush(Sender<()>),
+}
+
+#[derive(Clone)]
+pub(crate) struct Publisher {
+    sender: Sender<Job>,
+}
+
+impl Publisher {
+    /// Starts the thread; it ends when the publisher is dropped.
+    pub(crate) fn start(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> std::io::Result<Self> {
+        let (sender, jobs) = bounded(QUEUE_MAX);
+        let worker = Worker {
+            store,
+            bus,
+            jobs,
+            last_log: None,
+        };
+        std::thread::Builder::new()
+            .name("publisher".into())
+            .spawn(move || worker.run())?;
+        Ok(Self { sender })
+    }
+
+    /// Queues a job. Never blocks.
+    pub(crate) fn publish(&self, job: Job) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(job) {
+            log::warn!("the publisher's queue is full; a push is left to be fetched");
+        }
+    }
+
+    /// Waits until what was queued is published.
+    pub(crate) fn finish(&self, deadline: Duration) {
+        let (done, flushed) = bounded(1);
+        if self.sender.send_timeout(Job::Flush(done), deadline).is_ok() {
+            let _ = flushed.recv_timeout(deadline);
+        }
+    }
+}
+
+struct Worker {
+    store: Arc<dyn Store>,
+    bus: Arc<dyn Bus>,
+    jobs: Receiver<Job>,
+    last_log: Option<Instant>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        while let Ok(first) = self.jobs.recv() {
+            let mut batch = vec![first];
+            batch.extend(self.jobs.try_iter().take(BATCH_MAX - 1));
+            let mut flushed = Vec::new();
+            if let Err(error) = self.publish(batch, &mut flushed)
+                && self.may_log()
+            {
+                log::warn!("pushes are left to be fetched: {error}");
+            }
+            for done in flushed {
+                let _ = done.send(());
+            }
+        }
+    }
+
+    fn publish(
+        &self,
+        batch: Vec<Job>,
+        flushed: &mut Vec<Sender<()>>,
+    ) -> Result<(), Box<dyn std::error::Error>> {
+        let mut outgoing = Outgoing::default();
+        let mut pushes: Vec<(StoredMessage, Option<Vec<UserId>>)> = Vec::new();
+        for job in batch {
+            match job {
+                Job::Message(message) => pushes.push((message, None)),
+                Job::MessageTo(message, recipients) => pushes.push((message, Some(recipients))),
+                Job::Stored(conversation, sequence) => {
+                    let found = self.store.history(conversation, sequence, 1)?;
+                    let found = found
+                        .into_iter()
+                        .filter(|message| message.sequence == sequence);
+                    pushes.extend(found.map(|message| (message, None)));
+                }
+                Job::EndSession(user, session) => outgoing.end_session(user, session),
+                Job::Flush(done) => flushed.push(done),
+            }
+        }
+        let groups = self.groups(&pushes)?;
+        let pushes: Vec<(StoredMessage, Vec<UserId>)> = pushes
+            .into_iter()
+            .map(|(message, recipients)| {
+                let recipients = recipients.unwrap_or_else(|| audience(&message, &groups));
+                (message, recipients)
+            })
+            .collect();
+        let users: BTreeSet<i32> = pushes
+            .iter()
+            .flat_map(|(_, users)| users.iter().map(|user| user.get()))
+            .collect();
+        let users: Vec<i32> = users.into_iter().collect();
+        let places: HashMap<i32, ProxyId> = users
+            .iter()
+            .zip(self.bus.locate(&users)?)
+            .filter_map(|(&user, place)| Some((user, place?.proxy)))
+            .collect();
+        for (message, recipients) in &pushes {
+            let mut by_proxy: BTreeMap<ProxyId, Vec<i32>> = BTreeMap::new();
+            for user in recipients {
+                if let Some(&proxy) = places.get(&user.get()) {
+                    by_proxy.entry(proxy).or_default().push(user.get());
+                }
+            }
+            if by_proxy.is_empty() {
+                continue;
+            }
+            // Encoded once, whatever the number of proxies.
+            let push = convert::push(message, Vec::new());
+            for (proxy, user_ids) in by_proxy {
+                outgoing.push(
+                    proxy,
+                    Push {
+                        user_ids,
+                        ..push.clone()
+                    },
+                );
+            }
+        }
+        let messages = outgoing.finish();
+        if !messages.is_empty() {
+            self.bus.publish(&messages)?;
+        }
+        Ok(())
+    }
+
+    /// The members of all groups that something goes to.
+    fn groups(
+        &self,
+        pushes: &[(StoredMessage, Option<Vec<UserId>>)],
+    ) -> Result<HashMap<GroupId, Vec<UserId>>, chat_store::StoreError> {
+        let groups: HashSet<GroupId> = pushes
+            .iter()
+            .filter(|(_, recipients)| recipients.is_none())
+            .filter_map(|(message, _)| message.conversation.as_group())
+            .collect();
+        if groups.is_empty() {
+            return Ok(HashMap::new());
+        }
+        self.store
+            .group_members_of(&groups.into_iter().collect::<Vec<_>>())
+    }
+
+    fn may_log(&mut self) -> bool {
+        let may = self
+            .last_log
+            .is_none_or(|last| last.elapsed() >= LOG_INTERVAL);
+        if may {
+            self.last_log = Some(Instant::now());
+        }
+        may
+    }
+}
+
+/// Everybody in the message's conversation but its sender.
+fn audience(message: &StoredMessage, groups: &HashMap<GroupId, Vec<UserId>>) -> Vec<UserId> {
+    match message.conversation.parties() {
+        Parties::Pair { .. } => message
+            .conversation
+            .other(message.sender)
+            .into_iter()
+            .collect(),
+        Parties::Group(group) => {
+            let members = groups.get(&group).map(Vec::as_slice).unwrap_or_default();
+            members
+                .iter()
+                .copied()
+                .filter(|&member| member != message.sender)
+                .collect()
+        }
+    }
+}
+
+/// What goes out, by proxy and in order, in messages of bounded size.
+#[derive(Default)]
+struct Outgoing {
+    open: BTreeMap<ProxyId, (BusMessage, usize)>,
+    closed: Vec<(ProxyId, Bytes)>,
+}
+
+impl Outgoing {
+    fn push(&mut self, proxy: ProxyId, push: Push) {
+        let bytes = push.encoded_len();
+        self.entry(proxy, bytes).pushes.push(push);
+    }
+
+    fn end_session(&mut self, user: UserId, session: SessionRef) {
+        let end = EndSession {
+            user_id: user.get(),
+            session_id: session.session,
+        };
+        let bytes = end.encoded_len();
+        self.entry(session.proxy, bytes).end_sessions.push(end);
+    }
+
+    /// The proxy's present message, with room for `bytes` more.
+    fn entry(&mut self, proxy: ProxyId, bytes: usize) -> &mut BusMessage {
+        let (message, size) = self.open.entry(proxy).or_default();
+        if *size > 0 && *size + bytes > BUS_MESSAGE_BYTES {
+            self.closed
+                .push((proxy, std::mem::take(message).encode_to_vec().into()));
+            *size = 0;
+        }
+        *size += bytes;
+        message
+    }
+
+    fn finish(mut self) -> Vec<(ProxyId, Bytes)> {
+        for (proxy, (message, _)) in self.open {
+            self.closed.push((proxy, message.encode_to_vec().into()));
+        }
+        self.closed
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn large_batches_are_split_and_keep_their_order() {
+        let proxy = ProxyId::from_u64(7);
+        let mut outgoing = Outgoing::default();
+        for sequence in 1..=40 {
+            let content = Bytes::from(vec![0; 60_000]);
+            outgoing.push(
+                proxy,
+                Push {
+                    sequence,
+                    content,
+                    ..Default::default()
+                },
+            );
+        }
+        let messages = outgoing.finish();
+        assert!(messages.len() > 1);
+        let mut sequences = Vec::new();
+        for (to, bytes) in messages {
+            assert_eq!(to, proxy);
+            assert!(bytes.len() <= MESSAGE_BYTES_MAX, "{}", bytes.len());
+            let message = BusMessage::decode(bytes).unwrap();
+            sequences.extend(message.pushes.iter().map(|push| push.sequence));
+        }
+        assert_eq!(sequences, (1..=40).collect::<Vec<_>>());
+    }
+}

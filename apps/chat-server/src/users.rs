@@ -1,0 +1,355 @@
+//! `UserServiceRpc`: register, log in and out, what is pending, history.
+
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use bytes::Bytes;
+use chat_bus::{Claim, SessionRef};
+use chat_proto::ids::code;
+use chat_proto::messages::{
+    AcknowledgeRequest, AcknowledgeResponse, FetchHistoryRequest, FetchHistoryResponse,
+    FetchPendingRequest, FetchPendingResponse, LoginReply, LoginRequest, LoginResponse,
+    LogoutRequest, LogoutResponse, OfflineMessageList, RegisterRequest, RegisterResponse, User,
+    UserServiceRpc,
+};
+use chat_store::{
+    Ack, ConversationId, CreateUser, GroupId, Mark, PendingPage, PendingScope, UserId,
+};
+use nexus_rpc::{CallContext, RpcError};
+
+use crate::convert::{self, Online};
+use crate::publisher::Job;
+use crate::{Services, caller, failure::Failure};
+
+const HISTORY_MAX: usize = 500;
+/// Longer passwords are refused: hashing them is work that a stranger would choose.
+const PASSWORD_BYTES_MAX: usize = 1024;
+
+impl UserServiceRpc for Services {
+    fn register(
+        &self,
+        _call: &CallContext,
+        request: RegisterRequest,
+    ) -> Result<RegisterResponse, RpcError> {
+        Ok(match self.try_register(&request) {
+            Ok(user) => RegisterResponse {
+                error_code: code::SUCCESS,
+                user_id: user.get(),
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("register");
+                RegisterResponse {
+                    error_code,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn login(&self, call: &CallContext, request: LoginRequest) -> Result<LoginReply, RpcError> {
+        let session = caller::session(call)?;
+        Ok(self.try_login(session, &request).unwrap_or_else(|failure| {
+            let (error_code, error_text) = failure.into_parts("login");
+            let response = LoginResponse {
+                error_code,
+                error_text,
+                ..Default::default()
+            };
+            LoginReply {
+                response: Some(response),
+                marks: Vec::new(),
+            }
+        }))
+    }
+
+    fn logout(
+        &self,
+        call: &CallContext,
+        _request: LogoutRequest,
+    ) -> Result<LogoutResponse, RpcError> {
+        let user = caller::user(call)?;
+        let session = caller::session(call)?;
+        Ok(match self.try_logout(user, session) {
+            Ok(()) => LogoutResponse {
+                error_code: code::SUCCESS,
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("logout");
+                LogoutResponse {
+                    error_code,
+                    error_text,
+                }
+            }
+        })
+    }
+
+    fn acknowledge(
+        &self,
+        _call: &CallContext,
+        request: AcknowledgeRequest,
+    ) -> Result<AcknowledgeResponse, RpcError> {
+        let acks = request.acks.iter().filter_map(|ack| {
+            Some(Ack {
+                user: UserId::new(ack.user_id)?,
+                conversation: ConversationId::from_raw(ack.conversation_id)?,
+                sequence: ack.sequence,
+            })
+        });
+        let error_code = match self.writer.acknowledge(acks) {
+            0 => code::SUCCESS,
+            _ => code::UNAVAILABLE,
+        };
+        Ok(AcknowledgeResponse { error_code })
+    }
+
+    fn fetch_pending(
+        &self,
+        call: &CallContext,
+        request: FetchPendingRequest,
+    ) -> Result<FetchPendingResponse, RpcError> {
+        let user = caller::user(call)?;
+        Ok(match self.try_fetch_pending(user, &request) {
+            Ok(page) => FetchPendingResponse {
+                error_code: code::SUCCESS,
+                pushes: page
+                    .messages
+                    .iter()
+                    .map(|message| convert::push(message, vec![user.get()]))
+                    .collect(),
+                marks: convert::marks(&page.marks),
+                more: page.more,
+            },
+            Err(failure) => {
+                let (error_code, _) = failure.into_parts("fetch pending");
+                FetchPendingResponse {
+                    error_code,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn fetch_history(
+        &self,
+        call: &CallContext,
+        request: FetchHistoryRequest,
+    ) -> Result<FetchHistoryResponse, RpcError> {
+        let user = caller::user(call)?;
+        Ok(self
+            .try_fetch_history(user, &request)
+            .unwrap_or_else(|failure| {
+                let (error_code, error_text) = failure.into_parts("fetch history");
+                FetchHistoryResponse {
+                    error_code,
+                    error_text,
+                    ..Default::default()
+                }
+            }))
+    }
+}
+
+impl Services {
+    fn try_register(&self, request: &RegisterRequest) -> Result<UserId, Failure> {
+        if request.user_name.is_empty() || request.user_password.is_empty() {
+            return Err(Failure::new(
+                code::REGISTER_EMPTY,
+                "a name and a password are needed",
+            ));
+        }
+        let name = text(&request.user_name)?;
+        let password = text(&request.user_password)?;
+        if password.len() > PASSWORD_BYTES_MAX {
+            return Err(Failure::new(code::TOO_LARGE, "the password is too long"));
+        }
+        let hash = self
+            .passwords
+            .hash(password.as_bytes())
+            .map_err(Failure::internal)?;
+        match self.store.create_user(name, &hash)? {
+            CreateUser::Created(user) => Ok(user),
+            CreateUser::NameTaken => {
+                Err(Failure::new(code::REGISTER_NAME_TAKEN, "the name is taken"))
+            }
+        }
+    }
+
+    fn try_login(
+        &self,
+        session: SessionRef,
+        request: &LoginRequest,
+    ) -> Result<LoginReply, Failure> {
+        let user = self.authenticate(request)?;
+        // From here on pushes reach the session, which holds them until it has the answer; so
+        // nothing falls between the reading of what is pending and the first push.
+        match self.bus.claim(user.id.get(), session, self.login_policy)? {
+            Claim::Granted {
+                previous: Some(previous),
+            } => {
+                self.publisher.publish(Job::EndSession(user.id, previous));
+            }
+            Claim::Granted { previous: None } => {}
+            Claim::Refused => {
+                return Err(Failure::new(code::LOGIN_ALREADY_ONLINE, "already online"));
+            }
+        }
+        self.login_answer(&user).inspect_err(|_| {
+            if let Err(error) = self.bus.release(user.id.get(), session) {
+                log::warn!("user {}: presence is left to expire: {error}", user.id);
+            }
+        })
+    }
+
+    fn authenticate(&self, request: &LoginRequest) -> Result<chat_store::User, Failure> {
+        let Some(id) = UserId::new(request.user_id) else {
+            return Err(Failure::new(
+                code::LOGIN_BAD_ID,
+                "the user id is not positive",
+            ));
+        };
+        let password = text(&request.user_password)?;
+        let Some(user) = self.store.user(id)? else {
+            return Err(Failure::new(code::LOGIN_NO_USER, "no such user"));
+        };
+        let right = password.len() <= PASSWORD_BYTES_MAX
+            && self
+                .passwords
+                .verify(password.as_bytes(), &user.password_hash)
+                .map_err(Failure::internal)?;
+        match right {
+            true => Ok(user),
+            false => Err(Failure::new(code::LOGIN_WRONG_PASSWORD, "wrong password")),
+        }
+    }
+
+    fn login_answer(&self, user: &chat_store::User) -> Result<LoginReply, Failure> {
+        let page = self.store.pending_all(user.id, self.pending_page)?;
+        let friends = self.store.friends(user.id)?;
+        let groups = self.store.groups(user.id)?;
+        let members = groups
+            .iter()
+            .flat_map(|group| group.members.iter().map(|m| m.id));
+        let everybody = friends.iter().map(|friend| friend.id).chain(members);
+        let online = Online::of(&*self.bus, everybody)?;
+        let response = LoginResponse {
+            error_code: code::SUCCESS,
+            user: Some(User {
+                user_id: user.id.get(),
+                user_name: user.name.clone().into(),
+                user_state: Bytes::from_static(b"online"),
+                user_password: Bytes::new(),
+                last_offline_time: user.last_offline_at_ms.map_or_else(String::new, utc_text),
+            }),
+            friend_list: Some(convert::friend_list(&friends, &online)),
+            group_list: Some(convert::group_list(&groups, &online)),
+            offline_message_list: Some(OfflineMessageList {
+                messages: page.messages.iter().map(convert::message).collect(),
+            }),
+            ..Default::default()
+        };
+        Ok(LoginReply {
+            response: Some(response),
+            marks: convert::marks(&page.marks),
+        })
+    }
+
+    fn try_logout(&self, user: UserId, session: SessionRef) -> Result<(), Failure> {
+        // A session that was replaced by a newer login must not end that one's presence.
+        if self.bus.release(user.get(), session)? {
+            self.store.set_last_offline(user, now_ms())?;
+        }
+        Ok(())
+    }
+
+    fn try_fetch_pending(
+        &self,
+        user: UserId,
+        request: &FetchPendingRequest,
+    ) -> Result<PendingPage, Failure> {
+        let after: Vec<Mark> = request
+            .after
+            .iter()
+            .filter_map(|mark| {
+                let conversation = ConversationId::from_raw(mark.conversation_id)?;
+                Some(Mark {
+                    conversation,
+                    sequence: mark.sequence,
+                })
+            })
+            .collect();
+        let scope = match request.all_conversations {
+            true => PendingScope::All,
+            false => PendingScope::Named,
+        };
+        Ok(self.store.pending(user, &after, scope, self.pending_page)?)
+    }
+
+    fn try_fetch_history(
+        &self,
+        user: UserId,
+        request: &FetchHistoryRequest,
+    ) -> Result<FetchHistoryResponse, Failure> {
+        let invalid = || Failure::new(code::INVALID, "name one friend or one group");
+        let wanted = request.conversation.unwrap_or_default();
+        let conversation = match (UserId::new(wanted.friend_id), GroupId::new(wanted.group_id)) {
+            (Some(friend), None) => ConversationId::pair(user, friend).ok_or_else(invalid)?,
+            (None, Some(group)) => ConversationId::group(group),
+            _ => return Err(invalid()),
+        };
+        let place = self.store.conversations(user)?;
+        let Some(place) = place
+            .iter()
+            .find(|place| place.conversation == conversation)
+        else {
+            return Err(Failure::new(
+                code::NOT_YOURSELF,
+                "this is not one of your conversations",
+            ));
+        };
+        let count = match usize::try_from(request.count_max) {
+            Ok(count @ 1..=HISTORY_MAX) => count,
+            _ => HISTORY_MAX,
+        };
+        let messages = self
+            .store
+            .history(conversation, request.first_sequence, count)?;
+        Ok(FetchHistoryResponse {
+            error_code: code::SUCCESS,
+            messages: messages.iter().map(convert::message).collect(),
+            last_sequence: place.last_sequence,
+            ..Default::default()
+        })
+    }
+}
+
+/// The text in a `bytes` field.
+pub(crate) fn text(bytes: &Bytes) -> Result<&str, Failure> {
+    std::str::from_utf8(bytes).map_err(|_| Failure::new(code::INVALID, "the text is not UTF-8"))
+}
+
+pub(crate) fn now_ms() -> i64 {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    i64::try_from(since.as_millis()).unwrap_or(i64::MAX)
+}
+
+/// `YYYY-MM-DD HH:MM:SS`, UTC.
+fn utc_text(at_ms: i64) -> String {
+    match jiff::Timestamp::from_millisecond(at_ms) {
+        Ok(at) => at.strftime("%Y-%m-%d %H:%M:%S").to_string(),
+        Err(_) => String::new(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_are_utc_text() {
+        assert_eq!(utc_text(1_700_000_000_000), "2023-11-14 22:13:20");
+        assert_eq!(utc_text(0), "1970-01-01 00:00:00");
+    }
+}
