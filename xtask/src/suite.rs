@@ -1,0 +1,80 @@
+//! `cargo xtask test`: all set-up and all tests.
+
+use std::env;
+use std::ffi::OsString;
+use std::fmt::Display;
+use std::process::Command;
+use std::time::Instant;
+
+use nexus_testkit::repository_root;
+
+use crate::packages;
+
+/// At least one step failed; the summary has been printed.
+#[derive(Debug, thiserror::Error)]
+#[error("The tests failed.")]
+pub(crate) struct Failed;
+
+/// Runs the steps one after the other, stops at the first that fails and prints how each went.
+pub(crate) fn run() -> Result<(), Failed> {
+    let steps: [(&str, Step); 3] = [
+        ("install what is missing", packages_step),
+        ("build all programs", || {
+            cargo(&["build", "--workspace", "--bins"])
+        }),
+        // All targets' tests and the examples in the documentation.
+        ("run all tests", || {
+            cargo(&["test", "--workspace", "--no-fail-fast"])
+        }),
+    ];
+    let mut summary = String::new();
+    let mut failed = false;
+    for (name, step) in steps {
+        let line = if failed {
+            format!("skipped          {name}\n")
+        } else {
+            println!("==> {name}");
+            let start = Instant::now();
+            let outcome = step();
+            failed = outcome.is_err();
+            let verdict = if failed { "FAILED " } else { "ok     " };
+            let because = outcome
+                .err()
+                .map(|error| format!(": {error}"))
+                .unwrap_or_default();
+            format!(
+                "{verdict} {:>6.1} s  {name}{because}\n",
+                start.elapsed().as_secs_f64()
+            )
+        };
+        summary.push_str(&line);
+    }
+    println!("\n{summary}");
+    if failed { Err(Failed) } else { Ok(()) }
+}
+
+/// Says what went wrong.
+type Step = fn() -> Result<(), String>;
+
+fn packages_step() -> Result<(), String> {
+    packages::install_missing().map_err(text)
+}
+
+fn cargo(args: &[&str]) -> Result<(), String> {
+    // Set by the cargo that runs this; then the same toolchain is used.
+    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
+    let status = Command::new(cargo)
+        .args(args)
+        .current_dir(repository_root())
+        .status()
+        .map_err(text)?;
+    if status.success() {
+        Ok(())
+    } else {
+        Err(format!("cargo {}: {status}", args.join(" ")))
+    }
+}
+
+fn text(error: impl Display) -> String {
+    error.to_string()
+}
