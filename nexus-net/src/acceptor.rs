@@ -17,6 +17,8 @@ const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct Acceptor {
     listener: mio::net::TcpListener,
+    /// Behind `listener`, so dropped after it.
+    _listening: Listening,
     server: Arc<ServerShared>,
     /// Kept open so that, out of descriptors, a waiting peer can still be accepted and told by a
     /// close rather than left to hang (muduo's and libev's remedy).
@@ -24,10 +26,20 @@ pub(crate) struct Acceptor {
     last_log: Option<Instant>,
 }
 
+/// Says that the listener is closed when it is.
+struct Listening(Arc<ServerShared>);
+
+impl Drop for Listening {
+    fn drop(&mut self) {
+        self.0.listener_closed();
+    }
+}
+
 impl Acceptor {
     pub(crate) fn new(listener: mio::net::TcpListener, server: Arc<ServerShared>) -> Self {
         Self {
             listener,
+            _listening: Listening(Arc::clone(&server)),
             server,
             reserve: open_reserve(),
             last_log: None,

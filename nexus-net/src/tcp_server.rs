@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
@@ -113,7 +113,8 @@ pub(crate) struct ServerShared {
     /// A [`Stage`].
     stage: AtomicU8,
     connections: AtomicUsize,
-    /// Signalled when the last connection ends.
+    listening: AtomicBool,
+    /// Signalled when the last connection ends and when the listener is closed.
     idle: (Mutex<()>, Condvar),
 }
 
@@ -160,6 +161,17 @@ impl ServerShared {
             let _guard = self.idle.0.lock();
             self.idle.1.notify_all();
         }
+    }
+
+    pub(crate) fn listener_closed(&self) {
+        self.listening.store(false, Ordering::SeqCst);
+        let _guard = self.idle.0.lock();
+        self.idle.1.notify_all();
+    }
+
+    /// Neither a connection nor the listener is left.
+    fn has_ended(&self) -> bool {
+        self.connections.load(Ordering::SeqCst) == 0 && !self.listening.load(Ordering::SeqCst)
     }
 
     pub(crate) fn place(&self) -> &LoopHandle {
@@ -214,6 +226,7 @@ impl TcpServer {
             make_handler: Box::new(make_handler),
             stage: AtomicU8::new(Stage::Accepting as u8),
             connections: AtomicUsize::new(0),
+            listening: AtomicBool::new(true),
             idle: (Mutex::new(()), Condvar::new()),
         });
         let acceptor_loop = group.handles()[0].clone();
@@ -251,7 +264,8 @@ impl TcpServer {
     }
 
     /// Ends in order: stops accepting, has every handler's [`Handler::draining`] called, waits until all
-    /// connections have ended, and cuts off those that remain at the deadline.
+    /// connections have ended, and cuts off those that remain at the deadline. Afterwards the port is
+    /// free.
     ///
     /// Blocks, so it is not for loop threads.
     ///
@@ -267,11 +281,11 @@ impl TcpServer {
         self.stop_accepting();
         self.shared.advance(Stage::Draining);
         self.on_each_connection(|context, index| context.core.ask_to_drain(index));
-        self.wait_idle(deadline);
+        self.wait_for_end(deadline);
         let aborted = self.connections();
         if aborted > 0 {
             self.abort_all();
-            self.wait_idle(ABORT_TIMEOUT);
+            self.wait_for_end(ABORT_TIMEOUT);
         }
         DrainReport {
             open_at_start,
@@ -280,10 +294,10 @@ impl TcpServer {
         }
     }
 
-    fn wait_idle(&self, timeout: Duration) {
+    fn wait_for_end(&self, timeout: Duration) {
         let (lock, ended) = &self.shared.idle;
         let mut guard = lock.lock();
-        let _ = ended.wait_while_for(&mut guard, |()| self.connections() > 0, timeout);
+        let _ = ended.wait_while_for(&mut guard, |()| !self.shared.has_ended(), timeout);
     }
 
     fn abort_all(&self) {

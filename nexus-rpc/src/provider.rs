@@ -173,6 +173,7 @@ impl ProviderBuilder {
             shared,
             discovery_delay: options.discovery_delay,
             _loops: loops,
+            _registry: self.registry,
         })
     }
 }
@@ -186,6 +187,8 @@ pub struct RpcProvider {
     shared: Arc<Shared>,
     discovery_delay: Duration,
     _loops: Arc<LoopGroup>,
+    /// Registrations last as long as their registry.
+    _registry: Option<Arc<dyn Registry>>,
 }
 
 impl RpcProvider {
@@ -351,10 +354,13 @@ impl ConnectionCalls {
         }
     }
 
-    /// `true`: nothing is in work, the connection can be closed now.
-    fn drain(&self) -> bool {
+    /// Closes the connection once nothing is in work.
+    fn drain(&self) {
         self.draining.store(true, Ordering::SeqCst);
-        self.in_flight.load(Ordering::SeqCst) == 0
+        if self.in_flight.load(Ordering::SeqCst) == 0 {
+            // Through the loop's queue, behind the answers that other threads have put there.
+            let _ = self.conn.close();
+        }
     }
 }
 
@@ -453,17 +459,13 @@ impl Handler for ProviderConnection {
         }
     }
 
-    fn eof(&mut self, conn: &mut Connection<'_>) {
+    fn eof(&mut self, _conn: &mut Connection<'_>) {
         // The caller may only have shut its sending side: answers in work still go out.
-        if self.calls.drain() {
-            conn.close();
-        }
+        self.calls.drain();
     }
 
-    fn draining(&mut self, conn: &mut Connection<'_>) {
-        if self.calls.drain() {
-            conn.close();
-        }
+    fn draining(&mut self, _conn: &mut Connection<'_>) {
+        self.calls.drain();
     }
 
     fn closed(&mut self, _context: &mut LoopContext<'_>, reason: CloseReason) {

@@ -25,8 +25,9 @@ const TASKS_PER_TURN: usize = 4096;
 /// One event loop. Not `Send`: it stays on the thread that made it.
 ///
 /// A turn is, in this order: poll; read, connect and accept what is ready; run posted tasks (a
-/// bounded number); fire timers; write what connections have queued, one vectored write each; free
-/// what has ended. A turn that leaves work behind is followed by one that does not sleep.
+/// bounded number); fire timers; write what connections have queued, with vectored writes and a
+/// bounded number of bytes each; free what has ended. A turn that leaves work behind is followed by
+/// one that does not sleep.
 pub struct EventLoop {
     poll: Poll,
     events: Events,

@@ -37,6 +37,9 @@ const SETTLE: Duration = Duration::from_millis(50);
 const PAUSE_MIN: Duration = Duration::from_millis(100);
 const PAUSE_MAX: Duration = Duration::from_secs(2);
 
+/// How often the log repeats that ZooKeeper is not there.
+const COMPLAINT_INTERVAL: Duration = Duration::from_secs(30);
+
 /// What users of the registry want.
 pub(super) enum Command {
     Register {
@@ -90,6 +93,8 @@ pub(super) struct Supervisor {
     /// When the present session was established.
     connected_at: Instant,
     stopped: bool,
+    /// When the log last said that there is no session.
+    complained_at: Option<Instant>,
     /// By the path of the node.
     registrations: BTreeMap<String, Wanted>,
     removals: Vec<Removal>,
@@ -114,6 +119,7 @@ impl Supervisor {
             session_lost: false,
             connected_at: Instant::now(),
             stopped: false,
+            complained_at: None,
             registrations: BTreeMap::new(),
             removals: Vec::new(),
             watched: BTreeMap::new(),
@@ -171,6 +177,7 @@ impl Supervisor {
     /// Keeps everything as wanted until the session is lost or the registry stops.
     fn serve(&mut self, session: &Session) -> Result<(), OperationError> {
         self.connected_at = Instant::now();
+        self.complained_at = None;
         self.make_everything_due(self.connected_at);
         self.shared.set_state(RegistryState::Connected);
         let ping_interval = self.options.session_timeout / 3;
@@ -211,8 +218,23 @@ impl Supervisor {
             Err(error) if before == RegistryState::Connected => {
                 log::warn!("ZooKeeper is away, the last known providers stay: {error}");
             }
+            Err(error) if self.may_complain() => {
+                log::warn!("no session with ZooKeeper, trying again: {error}");
+            }
             Err(error) => log::debug!("no session with ZooKeeper: {error}"),
         }
+    }
+
+    /// At the first failure in a row, and then now and again.
+    fn may_complain(&mut self) -> bool {
+        let now = Instant::now();
+        let may = self
+            .complained_at
+            .is_none_or(|last| now - last >= COMPLAINT_INTERVAL);
+        if may {
+            self.complained_at = Some(now);
+        }
+        may
     }
 
     /// When the registry stopped: no handle waits in vain.

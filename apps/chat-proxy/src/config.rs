@@ -1,0 +1,413 @@
+//! The configuration file of the program: TOML text to [`ProxyConfig`], checked whole.
+
+use std::path::Path;
+use std::time::Duration;
+
+use chat_bus::RedisConfig;
+use chat_node::config::{self, Address, ByteSize, ConfigError, Problems};
+use nexus_rpc::registry::{StaticRegistry, ZooKeeperOptions};
+use serde::Deserialize;
+
+use crate::ProxyOptions;
+
+/// Most event loops.
+const LOOPS_MAX: usize = 256;
+
+/// Everything that the program needs to run. Not `Debug`: a url may hold a password.
+#[derive(Clone)]
+pub struct ProxyConfig {
+    /// How the proxy serves.
+    pub options: ProxyOptions,
+    /// Event loops, each on a thread.
+    pub loops: usize,
+    /// Where the services are found; see [`nexus_rpc::registry::open`].
+    pub registry_url: String,
+    /// The bus.
+    pub redis: RedisConfig,
+    /// What is logged, unless `RUST_LOG` is set.
+    pub log_level: String,
+    /// How long a drain may take.
+    pub grace: Duration,
+}
+
+/// Reads and checks the file.
+///
+/// # Errors
+/// All that is wrong with it, each with file and key.
+pub fn load(file: &Path) -> Result<ProxyConfig, ConfigError> {
+    let raw: Raw = config::load(file)?;
+    let mut problems = Problems::new(file);
+    let checked = raw.check(&mut problems);
+    problems.finish()?;
+    Ok(checked)
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct Raw {
+    proxy: RawProxy,
+    registry: RawRegistry,
+    redis: RawRedis,
+    limits: RawLimits,
+    log: RawLog,
+    shutdown: RawShutdown,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawProxy {
+    listen: Option<Address>,
+    loops: usize,
+    #[serde(with = "config::duration")]
+    idle_timeout: Duration,
+    #[serde(with = "config::duration")]
+    close_timeout: Duration,
+    #[serde(with = "config::duration")]
+    request_timeout: Duration,
+    #[serde(with = "config::duration")]
+    lease_ttl: Duration,
+    #[serde(with = "config::duration")]
+    ack_interval: Duration,
+    #[serde(with = "config::duration")]
+    gap_timeout: Duration,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawRegistry {
+    url: String,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawRedis {
+    url: String,
+    prefix: String,
+    #[serde(with = "config::duration")]
+    timeout: Duration,
+    connections_max: usize,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawLimits {
+    connections_max: usize,
+    frame_size_max: ByteSize,
+    requests_in_flight_per_session_max: usize,
+    output_size_high: ByteSize,
+    output_size_low: ByteSize,
+    output_size_max: ByteSize,
+    held_messages_max: usize,
+    held_size_max: ByteSize,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawLog {
+    level: String,
+}
+
+#[derive(Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawShutdown {
+    #[serde(with = "config::duration")]
+    grace: Duration,
+}
+
+impl Default for RawProxy {
+    fn default() -> Self {
+        let options = ProxyOptions::default();
+        Self {
+            listen: None,
+            loops: 2,
+            idle_timeout: options.idle_timeout,
+            close_timeout: options.close_timeout,
+            request_timeout: options.request_timeout,
+            lease_ttl: options.lease_ttl,
+            ack_interval: options.ack_interval,
+            gap_timeout: options.gap_timeout,
+        }
+    }
+}
+
+impl Default for RawRegistry {
+    fn default() -> Self {
+        Self {
+            url: "zookeeper://127.0.0.1:2181/nexus".to_owned(),
+        }
+    }
+}
+
+impl Default for RawRedis {
+    fn default() -> Self {
+        let redis = RedisConfig::new("redis://127.0.0.1:6379");
+        Self {
+            url: redis.url,
+            prefix: redis.key_prefix,
+            timeout: redis.timeout,
+            connections_max: redis.connections_max,
+        }
+    }
+}
+
+impl Default for RawLimits {
+    fn default() -> Self {
+        let options = ProxyOptions::default();
+        let size = |bytes: usize| ByteSize::b(bytes as u64);
+        Self {
+            connections_max: options.connections_max,
+            frame_size_max: size(options.frame_bytes_max),
+            requests_in_flight_per_session_max: options.requests_in_flight_per_session_max,
+            output_size_high: size(options.output_high_bytes),
+            output_size_low: size(options.output_low_bytes),
+            output_size_max: size(options.output_bytes_max),
+            held_messages_max: options.held_messages_max,
+            held_size_max: size(options.held_bytes_max),
+        }
+    }
+}
+
+impl Default for RawLog {
+    fn default() -> Self {
+        Self {
+            level: "info".to_owned(),
+        }
+    }
+}
+
+impl Default for RawShutdown {
+    fn default() -> Self {
+        Self {
+            grace: Duration::from_secs(10),
+        }
+    }
+}
+
+impl Raw {
+    fn check(self, problems: &mut Problems) -> ProxyConfig {
+        let options = self.options(problems);
+        let loops = self.proxy.loops;
+        let in_range = (1..=LOOPS_MAX).contains(&loops);
+        problems.require(
+            "proxy.loops",
+            in_range,
+            format!("expected 1 to {LOOPS_MAX}"),
+        );
+        check_registry(&self.registry.url, problems);
+        let mut redis = RedisConfig::new(self.redis.url);
+        redis.key_prefix = self.redis.prefix;
+        redis.timeout = self.redis.timeout;
+        redis.connections_max = self.redis.connections_max;
+        check_redis(&redis, problems);
+        let level = &self.log.level;
+        problems.require(
+            "log.level",
+            !level.trim().is_empty(),
+            "expected a level, as \"info\"",
+        );
+        ProxyConfig {
+            options,
+            loops,
+            registry_url: self.registry.url,
+            redis,
+            log_level: self.log.level,
+            grace: self.shutdown.grace,
+        }
+    }
+
+    fn options(&self, problems: &mut Problems) -> ProxyOptions {
+        let (proxy, limits) = (&self.proxy, &self.limits);
+        for (key, duration) in [
+            ("proxy.idle_timeout", proxy.idle_timeout),
+            ("proxy.close_timeout", proxy.close_timeout),
+            ("proxy.request_timeout", proxy.request_timeout),
+            ("proxy.lease_ttl", proxy.lease_ttl),
+            ("proxy.ack_interval", proxy.ack_interval),
+            ("proxy.gap_timeout", proxy.gap_timeout),
+        ] {
+            let range = Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
+            problems.require(key, range.contains(&duration), "expected 1ms to 1day");
+        }
+        for (key, count) in [
+            ("limits.connections_max", limits.connections_max),
+            (
+                "limits.requests_in_flight_per_session_max",
+                limits.requests_in_flight_per_session_max,
+            ),
+            ("limits.held_messages_max", limits.held_messages_max),
+        ] {
+            problems.require(key, count > 0, "expected at least 1");
+        }
+        let mut size = |key: &str, size: ByteSize| {
+            // Frames and buffers beyond a gibibyte are a slip of the pen.
+            let bytes = usize::try_from(size.as_u64()).ok();
+            let bytes = bytes.filter(|bytes| (1..=1 << 30).contains(bytes));
+            problems.require(key, bytes.is_some(), "expected 1B to 1GiB");
+            bytes.unwrap_or(1)
+        };
+        let options = ProxyOptions {
+            listen: proxy
+                .listen
+                .as_ref()
+                .map_or(ProxyOptions::default().listen, Address::socket_addr),
+            connections_max: limits.connections_max,
+            idle_timeout: proxy.idle_timeout,
+            close_timeout: proxy.close_timeout,
+            frame_bytes_max: size("limits.frame_size_max", limits.frame_size_max),
+            requests_in_flight_per_session_max: limits.requests_in_flight_per_session_max,
+            output_high_bytes: size("limits.output_size_high", limits.output_size_high),
+            output_low_bytes: size("limits.output_size_low", limits.output_size_low),
+            output_bytes_max: size("limits.output_size_max", limits.output_size_max),
+            held_messages_max: limits.held_messages_max,
+            held_bytes_max: size("limits.held_size_max", limits.held_size_max),
+            gap_timeout: proxy.gap_timeout,
+            request_timeout: proxy.request_timeout,
+            lease_ttl: proxy.lease_ttl,
+            ack_interval: proxy.ack_interval,
+        };
+        problems.require(
+            "limits.output_size_low",
+            options.output_low_bytes <= options.output_high_bytes,
+            "expected at most limits.output_size_high",
+        );
+        problems.require(
+            "limits.output_size_high",
+            options.output_high_bytes <= options.output_bytes_max,
+            "expected at most limits.output_size_max",
+        );
+        options
+    }
+}
+
+fn check_registry(url: &str, problems: &mut Problems) {
+    let key = "registry.url";
+    if let Some(servers) = url.strip_prefix("zookeeper://") {
+        let parsed = ZooKeeperOptions::parse(servers);
+        problems.accept(key, parsed.and_then(|options| options.check()));
+    } else if let Some(list) = url.strip_prefix("list://") {
+        problems.accept(key, StaticRegistry::parse(list));
+    } else {
+        problems.add(
+            key,
+            "expected zookeeper://host:port,host:port/root or list://host:port,host:port",
+        );
+    }
+}
+
+/// The bus itself knows what it can work with; it does not connect yet.
+fn check_redis(redis: &RedisConfig, problems: &mut Problems) {
+    match chat_bus::RedisBus::new(redis.clone()) {
+        Ok(_) => {}
+        Err(chat_bus::BusError::Config { key, reason }) => {
+            let key = match key {
+                "key_prefix" => "prefix",
+                key => key,
+            };
+            problems.add(&format!("redis.{key}"), reason);
+        }
+        Err(error) => problems.add("redis", error),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io::Write;
+
+    use super::*;
+
+    fn loaded(text: &str) -> Result<ProxyConfig, String> {
+        let mut file = tempfile::NamedTempFile::new().expect("a file");
+        file.write_all(text.as_bytes()).expect("written");
+        load(file.path()).map_err(|error| error.to_string())
+    }
+
+    /// All of a configuration, as text.
+    fn shown(config: &ProxyConfig) -> String {
+        let redis = &config.redis;
+        format!(
+            "{:?} {} {} {} {} {:?} {} {} {:?}",
+            config.options,
+            config.loops,
+            config.registry_url,
+            redis.url,
+            redis.key_prefix,
+            redis.timeout,
+            redis.connections_max,
+            config.log_level,
+            config.grace,
+        )
+    }
+
+    #[test]
+    fn the_files_of_the_cluster_spell_out_the_defaults() {
+        let defaults = loaded("").unwrap_or_else(|error| panic!("{error}"));
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        for (file, port) in [("proxy-1.toml", 8001), ("proxy-2.toml", 8002)] {
+            let mut config = load(&folder.join(file)).unwrap_or_else(|error| panic!("{error}"));
+            assert_eq!(
+                config.options.listen.to_string(),
+                format!("127.0.0.1:{port}")
+            );
+            config.options.listen = defaults.options.listen;
+            assert_eq!(shown(&config), shown(&defaults));
+        }
+    }
+
+    #[test]
+    fn every_key_stands_in_the_files_of_the_cluster() {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
+        let text = std::fs::read_to_string(folder.join("proxy-1.toml")).expect("read");
+        // A key that is misspelt makes its section name all that there are.
+        for section in ["proxy", "registry", "redis", "limits", "log", "shutdown"] {
+            let Err(error) = loaded(&format!("[{section}]\nno_such_key = 1")) else {
+                panic!("an unknown key in [{section}] was taken");
+            };
+            let names = error.split('`').skip(1).step_by(2).skip(1);
+            for name in names {
+                assert!(text.contains(&format!("\n{name} = ")), "{section}.{name}");
+            }
+        }
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_reported_with_its_key() {
+        let Err(error) = loaded(
+            r#"
+            [proxy]
+            loops = 0
+            idle_timeout = "0s"
+            [registry]
+            url = "http://localhost"
+            [redis]
+            url = "nowhere"
+            connections_max = 0
+            [limits]
+            frame_size_max = "0B"
+            output_size_low = "2MiB"
+            "#,
+        ) else {
+            panic!("taken");
+        };
+        for key in [
+            "proxy.loops",
+            "proxy.idle_timeout",
+            "registry.url",
+            "redis.connections_max",
+            "limits.frame_size_max",
+            "limits.output_size_low",
+        ] {
+            assert!(error.contains(&format!("key \"{key}\"")), "{key}: {error}");
+        }
+        for (text, key) in [
+            ("[proxy]\nlisten = \"8001\"", "proxy.listen"),
+            ("[redis]\nurl = \"nowhere\"", "redis.url"),
+            ("[registry]\nurl = \"zookeeper://\"", "registry.url"),
+            ("[log]\nlevel = \"\"", "log.level"),
+        ] {
+            assert!(
+                loaded(text).is_err_and(|error| error.contains(key)),
+                "{text}"
+            );
+        }
+    }
+}

@@ -1,0 +1,99 @@
+//! [`ProxyOptions`]: how a proxy serves, and every limit it keeps.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::time::Duration;
+
+use nexus_net::{ConnectionOptions, Placement, ServerOptions};
+
+use crate::delivery::HeldLimits;
+
+/// Room beside the largest frame in what a connection may leave unconsumed.
+const FRAME_SLACK_BYTES: usize = 4 << 10;
+
+/// How a [`Proxy`](crate::Proxy) serves.
+#[derive(Debug, Clone)]
+pub struct ProxyOptions {
+    /// Where clients connect; port 0 is any free port. Default 127.0.0.1:8001.
+    pub listen: SocketAddr,
+    /// Connections at a time; more are closed as soon as they are accepted. Default 100,000.
+    pub connections_max: usize,
+    /// A client that has sent nothing for this long is closed and logged out; clients with nothing to say
+    /// send a Heartbeat every third of it. Default 90 s.
+    pub idle_timeout: Duration,
+    /// How long a connection that is being closed may take for its last bytes. Default 2 s.
+    pub close_timeout: Duration,
+    /// The longest frame of a client; a longer one ends its connection. Default 256 KiB.
+    pub frame_bytes_max: usize,
+    /// Requests of one connection that are not answered yet; more are answered "rate limited".
+    /// Default 64.
+    pub requests_in_flight_per_session_max: usize,
+    /// Above this many bytes that a client has not taken, no more is read of it. Default 1 MiB.
+    pub output_high_bytes: usize,
+    /// Below this many, reading goes on. Default 256 KiB.
+    pub output_low_bytes: usize,
+    /// A client that lets more than this pile up is closed; what it has not got stays pending. Default
+    /// 16 MiB.
+    pub output_bytes_max: usize,
+    /// Messages held for a session because an earlier one is missing; beyond it all of them are
+    /// fetched instead. Default 256.
+    pub held_messages_max: usize,
+    /// The same in bytes. Default 1 MiB.
+    pub held_bytes_max: usize,
+    /// How long a missing message is waited for before it is fetched. Default 30 ms.
+    pub gap_timeout: Duration,
+    /// How long a call to a service may take before the client is told "unavailable". Default 5 s.
+    pub request_timeout: Duration,
+    /// After a proxy dies its users count as online for at most this long. The lease is renewed
+    /// every third of it. Default 5 s.
+    pub lease_ttl: Duration,
+    /// Acknowledgements are collected for this long before they are sent. Default 100 ms.
+    pub ack_interval: Duration,
+}
+
+impl Default for ProxyOptions {
+    fn default() -> Self {
+        Self {
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)),
+            connections_max: 100_000,
+            idle_timeout: Duration::from_secs(90),
+            close_timeout: Duration::from_secs(2),
+            frame_bytes_max: 256 << 10,
+            requests_in_flight_per_session_max: 64,
+            output_high_bytes: 1 << 20,
+            output_low_bytes: 256 << 10,
+            output_bytes_max: 16 << 20,
+            held_messages_max: 256,
+            held_bytes_max: 1 << 20,
+            gap_timeout: Duration::from_millis(30),
+            request_timeout: Duration::from_secs(5),
+            lease_ttl: Duration::from_secs(5),
+            ack_interval: Duration::from_millis(100),
+        }
+    }
+}
+
+impl ProxyOptions {
+    pub(crate) fn server(&self) -> ServerOptions {
+        ServerOptions {
+            connection: ConnectionOptions {
+                input_bytes_max: self.frame_bytes_max.saturating_add(FRAME_SLACK_BYTES),
+                output_high_bytes: self.output_high_bytes,
+                output_low_bytes: self.output_low_bytes,
+                output_bytes_max: self.output_bytes_max,
+                idle_timeout: Some(self.idle_timeout),
+                close_timeout: self.close_timeout,
+                ..ConnectionOptions::default()
+            },
+            connections_max: self.connections_max,
+            placement: Placement::LeastConnections,
+            ..ServerOptions::default()
+        }
+    }
+
+    pub(crate) fn held(&self) -> HeldLimits {
+        HeldLimits {
+            messages_max: self.held_messages_max,
+            bytes_max: self.held_bytes_max,
+        }
+    }
+}

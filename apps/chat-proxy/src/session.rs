@@ -1,0 +1,482 @@
+//! One client connection: frames in, calls out, answers and pushes back.
+//!
+//! ```text
+//!              LoginRequest           answer: success          LogoutRequest
+//!   Anonymous ──────────────► LoggingIn ──────────────► LoggedIn ────────────► LoggingOut
+//!       ▲                         │                        │                       │
+//!       └──── answer: refused ────┘                        │        answer         │
+//!       ▲                                                  │                       │
+//!       └──────────────────────────────────────────────────┼───────────────────────┘
+//!                                                          ▼
+//!            connection closed, signed out, drained:    Closed
+//! ```
+//!
+//! The handler lives on its connection's loop. Answers of calls, pushes and orders reach it through
+//! its [`SessionMailbox`]; each names the login ([`SessionId`]) that it is for, and one for an earlier login
+//! is dropped.
+//!
+//! Requests are pipelined, except that those which add a message to the same conversation are sent
+//! one after the other: there are several servers, and only a commit decides an order. Different
+//! conversations of a session run side by side.
+
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use bytes::{Bytes, BytesMut};
+use chat_proto::conversation::{ConversationId, UserId};
+use chat_proto::frame::{self, FrameError};
+use chat_proto::ids::{MessageId, code};
+use chat_proto::messages::*;
+use nexus_net::{CloseReason, Connection, Handler, LoopContext};
+use nexus_rpc::CallOptions;
+use prost::Message as _;
+
+use crate::ProxyOptions;
+use crate::acks::Acks;
+use crate::delivery::{Arrival, Delivery, OwnMessage};
+use crate::directory::{Directory, SessionId, SessionMailbox};
+use crate::logouts::Logouts;
+use crate::requests::{self, Request, answer_frame};
+use crate::resync::Permit;
+use crate::services::Services;
+
+mod fetching;
+mod forwarding;
+mod login;
+
+use fetching::Fetching;
+
+/// What all sessions of a proxy share.
+pub(crate) struct Shared {
+    pub(crate) options: ProxyOptions,
+    pub(crate) services: Arc<Services>,
+    pub(crate) directory: Arc<Directory>,
+    pub(crate) acks: Arc<Acks>,
+    pub(crate) logouts: Arc<Logouts>,
+    pub(crate) last_session: AtomicU64,
+}
+
+impl Shared {
+    fn next_session(&self) -> SessionId {
+        SessionId(self.last_session.fetch_add(1, Ordering::Relaxed) + 1)
+    }
+}
+
+/// What reaches a session from other threads.
+#[derive(Debug)]
+pub(crate) enum ToSession {
+    /// A request was answered.
+    Answered(Answered),
+    /// The login was answered, or failed for this reason.
+    LoginAnswered(Box<login::Answer>),
+    /// The logout was answered.
+    LogoutAnswered {
+        session: SessionId,
+        answer: Bytes,
+        released: bool,
+    },
+    /// A fetch was answered; `None`: it failed.
+    Fetched {
+        session: SessionId,
+        answer: Option<FetchPendingResponse>,
+    },
+    /// A message for the user.
+    Push {
+        session: SessionId,
+        arrival: Arrival,
+    },
+    /// Something may have been missed.
+    Resync { session: SessionId, permit: Permit },
+    /// The session is over.
+    SignOut { session: SessionId, reason: SignOut },
+}
+
+/// A request's answer.
+#[derive(Debug)]
+pub(crate) struct Answered {
+    frame: Bytes,
+    /// The login that the request belongs to; `None` for one that needs none.
+    session: Option<SessionId>,
+    /// The conversation in whose queue the request stood.
+    conversation: Option<ConversationId>,
+    /// The message that the request became.
+    own: Option<(u64, OwnMessage)>,
+}
+
+/// Why a session is ended by somebody else.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum SignOut {
+    /// The user has logged in somewhere else.
+    NewerLogin,
+}
+
+/// The handler of one client connection.
+pub(crate) struct Session {
+    shared: Arc<Shared>,
+    mailbox: SessionMailbox,
+    state: State,
+    /// Requests whose answer has not been written.
+    in_flight: usize,
+    /// Nothing more is read; when nothing is in flight the connection closes.
+    finishing: bool,
+}
+
+/// Boxed: most connections of a big proxy are idle, and many of those not logged in.
+enum State {
+    Anonymous,
+    LoggingIn(Box<LoggingIn>),
+    LoggedIn(Box<Active>),
+    /// Waits for what is in flight, then logs out.
+    LoggingOut(Box<Active>, Logout),
+    Closed,
+}
+
+struct LoggingIn {
+    user: Option<UserId>,
+    session: SessionId,
+    acknowledges: bool,
+    delivery: Delivery,
+    /// A still newer login was quicker; this one ends as soon as it has begun.
+    signed_out: Option<SignOut>,
+}
+
+/// A logout that was asked for.
+struct Logout {
+    request_id: u64,
+    sent: bool,
+}
+
+/// What a login has.
+struct Active {
+    user: UserId,
+    session: SessionId,
+    /// The metadata of its calls.
+    options: CallOptions,
+    /// The client acknowledges; else a message counts as received once it was written.
+    acknowledges: bool,
+    delivery: Delivery,
+    /// Written, or about to be, and to be acknowledged once it was.
+    unacknowledged: BTreeMap<ConversationId, u64>,
+    /// Requests that wait for an earlier one of the same conversation. The key is there while one is
+    /// in flight.
+    queues: HashMap<ConversationId, VecDeque<QueuedCall>>,
+    fetching: Fetching,
+}
+
+type QueuedCall = Box<dyn FnOnce()>;
+
+impl Session {
+    pub(crate) fn new(shared: Arc<Shared>, mailbox: SessionMailbox) -> Self {
+        Self {
+            shared,
+            mailbox,
+            state: State::Anonymous,
+            in_flight: 0,
+            finishing: false,
+        }
+    }
+
+    fn receive(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
+        match MessageId(frame.message_id) {
+            MessageId::REGISTER => self.register(conn, frame),
+            MessageId::LOGIN => self.log_in(conn, frame),
+            MessageId::LOGOUT => self.log_out(conn, frame),
+            MessageId::HEARTBEAT => heartbeat(conn, frame),
+            MessageId::DELIVERY_ACK => self.delivery_ack(conn, frame),
+            MessageId::ADD_FRIEND => self.forward::<AddFriendRequest>(conn, frame),
+            MessageId::DELETE_FRIEND => self.forward::<DeleteFriendRequest>(conn, frame),
+            MessageId::CREATE_GROUP => self.forward::<CreateGroupRequest>(conn, frame),
+            MessageId::DELETE_GROUP => self.forward::<DeleteGroupRequest>(conn, frame),
+            MessageId::ADD_GROUP => self.forward::<AddGroupRequest>(conn, frame),
+            MessageId::QUIT_GROUP => self.forward::<QuitGroupRequest>(conn, frame),
+            MessageId::FRIEND_CHAT => self.forward::<FriendChatRequest>(conn, frame),
+            MessageId::GROUP_CHAT => self.forward::<GroupChatRequest>(conn, frame),
+            MessageId::FETCH_FRIENDS => self.forward::<FetchFriendsRequest>(conn, frame),
+            MessageId::FETCH_GROUPS => self.forward::<FetchGroupsRequest>(conn, frame),
+            MessageId::FETCH_HISTORY => self.forward::<FetchHistoryRequest>(conn, frame),
+            MessageId(id) => {
+                let text = format!("message id {id} is not a request");
+                notice(conn, frame.request_id, code::UNKNOWN_MESSAGE, &text);
+            }
+        }
+    }
+
+    fn delivery_ack(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
+        let State::LoggedIn(active) = &self.state else {
+            return notice(conn, frame.request_id, NOT_LOGGED_IN.0, NOT_LOGGED_IN.1);
+        };
+        let Ok(ack) = DeliveryAck::decode(frame.content) else {
+            return notice(conn, frame.request_id, UNREADABLE.0, UNREADABLE.1);
+        };
+        for ack in ack.acks {
+            let named = ack.conversation.as_ref();
+            // Nobody can have received what was not shown to anybody.
+            if let Some(conversation) = named.and_then(|c| requests::named(active.user, c))
+                && let Some(up_to) = active.delivery.up_to(conversation)
+                && ack.sequence > 0
+            {
+                let sequence = ack.sequence.min(up_to);
+                self.shared.acks.add(active.user, conversation, sequence);
+            }
+        }
+    }
+
+    fn is_busy(&self) -> bool {
+        self.in_flight >= self.shared.options.requests_in_flight_per_session_max
+    }
+
+    fn handle(&mut self, conn: &mut Connection<'_>, message: ToSession) {
+        match message {
+            ToSession::Answered(answered) => self.answered(conn, answered),
+            ToSession::LoginAnswered(answer) => self.login_answered(conn, *answer),
+            ToSession::LogoutAnswered {
+                session,
+                answer,
+                released,
+            } => {
+                self.logout_answered(conn, session, answer, released);
+            }
+            ToSession::Push { session, arrival } => {
+                if let State::LoggingIn(pending) = &mut self.state
+                    && pending.session == session
+                {
+                    // Held until the login's answer: nothing comes out.
+                    pending.delivery.handle_push(arrival, &mut Vec::new());
+                } else {
+                    self.deliver(conn, session, |delivery, out| {
+                        delivery.handle_push(arrival, out)
+                    });
+                }
+            }
+            ToSession::Fetched { session, answer } => self.fetched(conn, session, answer),
+            ToSession::Resync { session, permit } => self.resync(session, permit),
+            ToSession::SignOut { session, reason } => self.sign_out(conn, session, reason),
+        }
+    }
+
+    fn answered(&mut self, conn: &mut Connection<'_>, answered: Answered) {
+        conn.send(answered.frame);
+        self.request_ended();
+        if let (Some(session), Some(conversation)) = (answered.session, answered.conversation) {
+            if let Some((sequence, message)) = answered.own {
+                self.deliver(conn, session, |delivery, out| {
+                    delivery.handle_own(conversation, sequence, message, out);
+                });
+            }
+            if let Some(active) = self.active(session) {
+                active.call_next(conversation);
+            }
+        }
+        self.when_idle(conn);
+    }
+
+    fn request_ended(&mut self) {
+        self.in_flight = self.in_flight.saturating_sub(1);
+    }
+
+    /// What was put off until nothing is in flight.
+    fn when_idle(&mut self, conn: &mut Connection<'_>) {
+        if self.in_flight == 0 && self.finishing {
+            self.leave();
+            conn.close();
+        } else {
+            self.send_logout();
+        }
+    }
+
+    /// Changes what may be shown, and shows it.
+    fn deliver(
+        &mut self,
+        conn: &mut Connection<'_>,
+        session: SessionId,
+        change: impl FnOnce(&mut Delivery, &mut Vec<Arrival>),
+    ) {
+        let gap_timeout = self.shared.options.gap_timeout;
+        if let Some(active) = self.active(session) {
+            let mut arrivals = Vec::new();
+            change(&mut active.delivery, &mut arrivals);
+            active.show(conn, arrivals);
+            active.watch_gaps(conn, gap_timeout);
+        }
+    }
+
+    /// The login of this id, if it is the present one.
+    fn active(&mut self, session: SessionId) -> Option<&mut Active> {
+        match &mut self.state {
+            State::LoggedIn(active) | State::LoggingOut(active, _) if active.session == session => {
+                Some(active)
+            }
+            _ => None,
+        }
+    }
+
+    fn sign_out(&mut self, conn: &mut Connection<'_>, session: SessionId, reason: SignOut) {
+        if let State::LoggingIn(pending) = &mut self.state
+            && pending.session == session
+        {
+            pending.signed_out = Some(reason);
+        }
+        let Some(user) = self.active(session).map(|active| active.user) else {
+            return;
+        };
+        let SignOut::NewerLogin = reason;
+        log::info!("session {}: user {user} has logged in elsewhere", session.0);
+        let reason = "you have logged in somewhere else".to_owned();
+        conn.send(answer_frame(
+            MessageId::SIGNED_OUT,
+            0,
+            &SignedOut { reason },
+        ));
+        self.leave();
+        conn.close();
+    }
+
+    /// Finishes what is in flight, reads nothing more, and closes.
+    fn finish(&mut self, conn: &mut Connection<'_>) {
+        self.finishing = true;
+        conn.pause_reading();
+        self.when_idle(conn);
+    }
+
+    /// The connection is over: the user, if there is one, is logged out.
+    fn leave(&mut self) {
+        match std::mem::replace(&mut self.state, State::Closed) {
+            State::Anonymous | State::Closed => {}
+            // What becomes of the login is seen to when its answer comes.
+            State::LoggingIn(pending) => {
+                if let Some(user) = pending.user {
+                    self.shared.directory.remove(user.get(), pending.session);
+                }
+            }
+            State::LoggedIn(active) | State::LoggingOut(active, _) => {
+                self.shared
+                    .directory
+                    .remove(active.user.get(), active.session);
+                self.shared.logouts.add(active.user, active.session);
+            }
+        }
+    }
+}
+
+impl Active {
+    /// Writes messages to the client.
+    fn show(&mut self, conn: &mut Connection<'_>, arrivals: Vec<Arrival>) {
+        if arrivals.is_empty() {
+            return;
+        }
+        for arrival in arrivals {
+            self.acknowledge_when_written(arrival.conversation, arrival.sequence);
+            conn.send(arrival.frame);
+        }
+        if !self.unacknowledged.is_empty() {
+            conn.notify_drained();
+        }
+    }
+
+    /// A message is written that the proxy acknowledges, unless the client does.
+    fn acknowledge_when_written(&mut self, conversation: ConversationId, sequence: u64) {
+        if !self.acknowledges {
+            let newest = self.unacknowledged.entry(conversation).or_default();
+            *newest = sequence.max(*newest);
+        }
+    }
+}
+
+impl Handler for Session {
+    fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
+        while conn.is_open() && !self.finishing {
+            match frame::decode(input, self.shared.options.frame_bytes_max) {
+                Ok(None) => return,
+                Ok(Some(frame)) => self.receive(conn, frame),
+                Err(error) => {
+                    log::info!("{}: {error}; closed", conn.peer_addr());
+                    let code = match error {
+                        FrameError::TooLarge { .. } => code::TOO_LARGE,
+                        _ => code::INVALID,
+                    };
+                    notice(conn, 0, code, &error.to_string());
+                    self.leave();
+                    conn.close();
+                }
+            }
+        }
+        input.clear();
+    }
+
+    /// The client has nothing more to say; what it asked is still answered.
+    fn eof(&mut self, conn: &mut Connection<'_>) {
+        self.finish(conn);
+    }
+
+    fn draining(&mut self, conn: &mut Connection<'_>) {
+        self.finish(conn);
+    }
+
+    fn woken(&mut self, conn: &mut Connection<'_>) {
+        let mut messages = Vec::new();
+        self.mailbox.take(&mut messages);
+        for message in messages {
+            self.handle(conn, message);
+        }
+    }
+
+    fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
+        self.fetch_timer(conn, SessionId(token));
+    }
+
+    fn drained(&mut self, conn: &mut Connection<'_>) {
+        // Also called when the output has merely fallen below the low mark.
+        if conn.output_bytes() == 0 {
+            self.written();
+        }
+    }
+
+    fn closed(&mut self, _context: &mut LoopContext<'_>, reason: CloseReason) {
+        match reason {
+            CloseReason::Peer | CloseReason::Local | CloseReason::LoopStopped => {}
+            reason => log::debug!("a client's connection ended: {reason}"),
+        }
+        self.leave();
+        for message in self.mailbox.close() {
+            login::abandon(&self.shared, message);
+        }
+    }
+}
+
+type Refusal = (i32, &'static str);
+
+const NOT_LOGGED_IN: Refusal = (code::NOT_LOGGED_IN, "log in first");
+const NOT_YOURSELF: Refusal = (code::NOT_YOURSELF, "the request is for another user");
+const UNREADABLE: Refusal = (code::INVALID, "the request is not readable");
+const TOO_MANY: Refusal = (
+    code::RATE_LIMITED,
+    "too many requests wait for their answer",
+);
+
+fn refuse<R: Request>(conn: &mut Connection<'_>, request_id: u64, code: i32, text: &str) {
+    conn.send(answer_frame(
+        R::ANSWER_ID,
+        request_id,
+        &R::refusal(code, text),
+    ));
+}
+
+fn notice(conn: &mut Connection<'_>, request_id: u64, code: i32, text: &str) {
+    let notice = ErrorNotice {
+        error_code: code,
+        error_text: text.to_owned(),
+    };
+    conn.send(answer_frame(MessageId::ERROR, request_id, &notice));
+}
+
+fn heartbeat(conn: &mut Connection<'_>, frame: RequestFrame) {
+    match Heartbeat::decode(frame.content) {
+        Ok(beat) => conn.send(answer_frame(
+            MessageId::HEARTBEAT_ANSWER,
+            frame.request_id,
+            &beat,
+        )),
+        Err(_) => notice(conn, frame.request_id, UNREADABLE.0, UNREADABLE.1),
+    }
+}

@@ -1,0 +1,128 @@
+//! The part of a session that forwards requests: at once, or in the order of their conversation.
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+
+use chat_proto::conversation::ConversationId;
+use chat_proto::messages::{RegisterRequest, RequestFrame};
+use nexus_net::Connection;
+use prost::Message as _;
+
+use super::{
+    Active, Answered, NOT_LOGGED_IN, NOT_YOURSELF, Session, SessionMailbox, Shared, State,
+    TOO_MANY, ToSession, UNREADABLE, refuse,
+};
+use crate::requests::{Request, UserRequest, answer_frame};
+use crate::services::Failure;
+
+impl Session {
+    pub(super) fn register(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
+        let request_id = frame.request_id;
+        let refuse = |conn: &mut Connection<'_>, (code, text)| {
+            refuse::<RegisterRequest>(conn, request_id, code, text);
+        };
+        let Ok(request) = RegisterRequest::decode(frame.content) else {
+            return refuse(conn, UNREADABLE);
+        };
+        if self.is_busy() {
+            return refuse(conn, TOO_MANY);
+        }
+        self.in_flight += 1;
+        let mailbox = Arc::clone(&self.mailbox);
+        let call = request.call(&self.shared.services, self.shared.services.anonymous());
+        call.on_complete(move |result| {
+            let answer = result.map(|reply| reply.message).unwrap_or_else(|error| {
+                let failure = Failure::of(&error, RegisterRequest::NAME, None);
+                RegisterRequest::refusal(failure.code, failure.text)
+            });
+            // Refused if the connection has ended: nobody waits for the answer.
+            let _ = mailbox.send(ToSession::Answered(Answered {
+                frame: answer_frame(RegisterRequest::ANSWER_ID, request_id, &answer),
+                session: None,
+                conversation: None,
+                own: None,
+            }));
+        });
+    }
+
+    /// A request of a user: checks it and calls the service, or has it wait for its turn.
+    pub(super) fn forward<R: UserRequest>(
+        &mut self,
+        conn: &mut Connection<'_>,
+        frame: RequestFrame,
+    ) {
+        let request_id = frame.request_id;
+        let is_busy = self.is_busy();
+        let State::LoggedIn(active) = &mut self.state else {
+            return refuse::<R>(conn, request_id, NOT_LOGGED_IN.0, NOT_LOGGED_IN.1);
+        };
+        let refused = match R::decode(frame.content) {
+            Err(_) => UNREADABLE,
+            Ok(request) if request.user_id() != active.user.get() => NOT_YOURSELF,
+            Ok(_) if is_busy => TOO_MANY,
+            Ok(request) => {
+                self.in_flight += 1;
+                let conversation = request.conversation(active.user);
+                let (shared, mailbox) = (&self.shared, &self.mailbox);
+                active.call_in_turn(shared, mailbox, request, request_id, conversation);
+                return;
+            }
+        };
+        refuse::<R>(conn, request_id, refused.0, refused.1);
+    }
+}
+
+impl Active {
+    /// Calls the service, after the earlier requests for the same conversation.
+    fn call_in_turn<R: UserRequest>(
+        &mut self,
+        shared: &Arc<Shared>,
+        mailbox: &SessionMailbox,
+        request: R,
+        request_id: u64,
+        conversation: Option<ConversationId>,
+    ) {
+        let (session, options) = (self.session, self.options.clone());
+        let (services, mailbox) = (Arc::clone(&shared.services), Arc::clone(mailbox));
+        let call = move || {
+            request.call(&services, options).on_complete(move |result| {
+                let answer = result.map(|reply| reply.message).unwrap_or_else(|error| {
+                    let failure = Failure::of(&error, R::NAME, Some(session));
+                    R::refusal(failure.code, failure.text)
+                });
+                let sequence = R::sequence(&answer);
+                // Refused if the connection has ended: nobody waits for the answer.
+                let _ = mailbox.send(ToSession::Answered(Answered {
+                    frame: answer_frame(R::ANSWER_ID, request_id, &answer),
+                    session: Some(session),
+                    conversation,
+                    own: (sequence > 0).then_some((sequence, R::MESSAGE)),
+                }));
+            });
+        };
+        let Some(conversation) = conversation else {
+            return call();
+        };
+        match self.queues.get_mut(&conversation) {
+            Some(queue) => queue.push_back(Box::new(call)),
+            None => {
+                self.queues.insert(conversation, VecDeque::new());
+                call();
+            }
+        }
+    }
+
+    /// One request of the conversation was answered: the next one's turn.
+    pub(super) fn call_next(&mut self, conversation: ConversationId) {
+        match self
+            .queues
+            .get_mut(&conversation)
+            .and_then(VecDeque::pop_front)
+        {
+            Some(call) => call(),
+            None => {
+                self.queues.remove(&conversation);
+            }
+        }
+    }
+}

@@ -1,0 +1,330 @@
+//! The part of a session that logs in and out.
+//!
+//! The service makes the user online for the session before it answers. So a login whose answer finds
+//! nobody, or whose fate is not known, is followed by a logout: a [`SessionId`] is used for one login
+//! only, so that logout can never meet a later one.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use bytes::Bytes;
+use chat_proto::conversation::UserId;
+use chat_proto::ids::{MessageId, code};
+use chat_proto::messages::{
+    LoginReply, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RequestFrame,
+};
+use nexus_net::Connection;
+use nexus_rpc::RpcError;
+use prost::Message as _;
+
+use super::{
+    Active, Fetching, LoggingIn, Logout, NOT_LOGGED_IN, NOT_YOURSELF, Refusal, Session, Shared,
+    State, TOO_MANY, ToSession, UNREADABLE,
+};
+use crate::delivery::Delivery;
+use crate::directory::SessionId;
+use crate::requests::{answer_frame, of_message};
+use crate::services::{Failure, may_have_run};
+
+const TWICE: Refusal = (
+    code::ALREADY_LOGGED_IN,
+    "this connection has logged in already",
+);
+
+/// What came of a login.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    user: Option<UserId>,
+    session: SessionId,
+    request_id: u64,
+    result: Result<LoginReply, RpcError>,
+}
+
+impl Answer {
+    fn succeeded(&self) -> bool {
+        let response = self
+            .result
+            .as_ref()
+            .ok()
+            .and_then(|reply| reply.response.as_ref());
+        response.is_some_and(|response| response.error_code == code::SUCCESS)
+    }
+}
+
+/// A message that finds its session gone: what it left behind is cleared away.
+pub(super) fn abandon(shared: &Shared, message: ToSession) {
+    if let ToSession::LoginAnswered(answer) = message {
+        undo(shared, &answer);
+    }
+}
+
+/// Ends the presence that a login has, or may have, begun.
+fn undo(shared: &Shared, answer: &Answer) {
+    let Some(user) = answer.user else {
+        return;
+    };
+    match &answer.result {
+        Ok(_) if answer.succeeded() => shared.logouts.add(user, answer.session),
+        // It may be carried out yet; not later than its deadline.
+        Err(error) if may_have_run(error.code()) => {
+            let timeout = shared.options.request_timeout;
+            shared.logouts.add_after(timeout, user, answer.session);
+        }
+        Ok(_) | Err(_) => {}
+    }
+}
+
+impl Session {
+    pub(super) fn log_in(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
+        let request_id = frame.request_id;
+        if !matches!(self.state, State::Anonymous) {
+            return refuse_login(conn, request_id, TWICE);
+        }
+        let Ok(request) = LoginRequest::decode(frame.content) else {
+            return refuse_login(conn, request_id, UNREADABLE);
+        };
+        if self.is_busy() {
+            return refuse_login(conn, request_id, TOO_MANY);
+        }
+        self.in_flight += 1;
+        let session = self.shared.next_session();
+        let user = UserId::new(request.user_id);
+        if let Some(user) = user {
+            // Before the call: a message may be pushed as soon as the service has looked.
+            self.shared
+                .directory
+                .insert(user.get(), session, &self.mailbox);
+        }
+        self.state = State::LoggingIn(Box::new(LoggingIn {
+            user,
+            session,
+            acknowledges: request.acknowledges,
+            delivery: Delivery::new(self.shared.options.held()),
+            signed_out: None,
+        }));
+        let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
+        let options = shared.services.login(session);
+        let call = shared.services.user.login_with(&request, options);
+        call.on_complete(move |result| {
+            let result = result.map(|reply| reply.message);
+            let answer = Answer {
+                user,
+                session,
+                request_id,
+                result,
+            };
+            let message = ToSession::LoginAnswered(Box::new(answer));
+            if let Err(message) = mailbox.send(message) {
+                abandon(&shared, message);
+            }
+        });
+    }
+
+    pub(super) fn login_answered(&mut self, conn: &mut Connection<'_>, answer: Answer) {
+        self.request_ended();
+        let pending = match std::mem::replace(&mut self.state, State::Anonymous) {
+            State::LoggingIn(pending) if pending.session == answer.session => pending,
+            other => {
+                self.state = other;
+                return undo(&self.shared, &answer);
+            }
+        };
+        match pending.user {
+            Some(user) if answer.succeeded() && conn.is_open() => {
+                if let Ok(reply) = answer.result {
+                    self.begin(conn, *pending, user, reply, answer.request_id);
+                }
+            }
+            _ => {
+                undo(&self.shared, &answer);
+                if let Some(user) = pending.user {
+                    self.shared.directory.remove(user.get(), pending.session);
+                }
+                let (id, response) = (answer.request_id, refused(answer));
+                conn.send(answer_frame(MessageId::LOGIN_ANSWER, id, &response));
+            }
+        }
+        self.when_idle(conn);
+    }
+
+    /// The login succeeded: answers it, then shows what was pushed meanwhile.
+    fn begin(
+        &mut self,
+        conn: &mut Connection<'_>,
+        pending: LoggingIn,
+        user: UserId,
+        reply: LoginReply,
+        request_id: u64,
+    ) {
+        let LoggingIn {
+            session,
+            acknowledges,
+            delivery,
+            signed_out,
+            ..
+        } = pending;
+        let response = reply.response.unwrap_or_default();
+        conn.send(answer_frame(MessageId::LOGIN_ANSWER, request_id, &response));
+        self.shared.directory.confirm(user.get(), session);
+        let mut active = Box::new(Active {
+            user,
+            session,
+            options: self.shared.services.session(user.get(), session),
+            acknowledges,
+            delivery,
+            unacknowledged: BTreeMap::new(),
+            queues: HashMap::new(),
+            fetching: Fetching::default(),
+        });
+        let pending = response.offline_message_list.unwrap_or_default().messages;
+        for message in &pending {
+            if let Some(conversation) = of_message(user, message) {
+                active.acknowledge_when_written(conversation, message.sequence);
+            }
+        }
+        if !pending.is_empty() {
+            // There may be more than the answer had room for.
+            active.delivery.resync();
+            active.fetching.go_on_when_written(conn);
+        }
+        self.state = State::LoggedIn(active);
+        self.deliver(conn, session, |delivery, out| {
+            delivery.handle_login(&reply.marks, out)
+        });
+        if let Some(reason) = signed_out {
+            self.sign_out(conn, session, reason);
+        }
+    }
+
+    pub(super) fn log_out(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
+        let request_id = frame.request_id;
+        let active = match std::mem::replace(&mut self.state, State::Anonymous) {
+            State::LoggedIn(active) => active,
+            other => {
+                self.state = other;
+                return refuse_logout(conn, request_id, NOT_LOGGED_IN);
+            }
+        };
+        let refused = match LogoutRequest::decode(frame.content) {
+            Err(_) => UNREADABLE,
+            Ok(request) if request.user_id != active.user.get() => NOT_YOURSELF,
+            Ok(_) => {
+                let logout = Logout {
+                    request_id,
+                    sent: false,
+                };
+                self.shared
+                    .directory
+                    .remove(active.user.get(), active.session);
+                self.state = State::LoggingOut(active, logout);
+                return self.send_logout();
+            }
+        };
+        self.state = State::LoggedIn(active);
+        refuse_logout(conn, request_id, refused);
+    }
+
+    /// Calls the service, once the requests made before the logout were answered.
+    pub(super) fn send_logout(&mut self) {
+        let State::LoggingOut(active, logout) = &mut self.state else {
+            return;
+        };
+        if self.in_flight > 0 || logout.sent {
+            return;
+        }
+        logout.sent = true;
+        self.in_flight += 1;
+        let (session, request_id) = (active.session, logout.request_id);
+        let mailbox = Arc::clone(&self.mailbox);
+        let user_id = active.user.get();
+        let request = LogoutRequest { user_id };
+        let call = self
+            .shared
+            .services
+            .user
+            .logout_with(&request, active.options.clone());
+        call.on_complete(move |result| {
+            let answer = result.map(|reply| reply.message).unwrap_or_else(|error| {
+                let failure = Failure::of(&error, "LogoutRequest", Some(session));
+                LogoutResponse {
+                    error_code: failure.code,
+                    error_text: failure.text.to_owned(),
+                }
+            });
+            // If the connection has ended it was logged out for that.
+            let _ = mailbox.send(ToSession::LogoutAnswered {
+                session,
+                answer: answer_frame(MessageId::LOGOUT_ANSWER, request_id, &answer),
+                released: answer.error_code == code::SUCCESS,
+            });
+        });
+    }
+
+    /// Whatever the answer is, the connection is logged out; what the service could not do is done
+    /// later.
+    pub(super) fn logout_answered(
+        &mut self,
+        conn: &mut Connection<'_>,
+        session: SessionId,
+        answer: Bytes,
+        released: bool,
+    ) {
+        self.request_ended();
+        let user = self.active(session).map(|active| active.user);
+        if let Some(user) = user {
+            self.state = State::Anonymous;
+            if !released {
+                self.shared.logouts.add(user, session);
+            }
+            conn.send(answer);
+        }
+        self.when_idle(conn);
+    }
+}
+
+/// The answer to a login that failed.
+fn refused(answer: Answer) -> LoginResponse {
+    let failed = |code, text: &str| LoginResponse {
+        error_code: code,
+        error_text: text.to_owned(),
+        ..Default::default()
+    };
+    match answer.result {
+        Ok(LoginReply {
+            response: Some(response),
+            ..
+        }) if response.error_code != code::SUCCESS => response,
+        Ok(_) => {
+            log::error!(
+                "session {}: the login was answered with nothing",
+                answer.session.0
+            );
+            failed(code::INTERNAL, "the service failed")
+        }
+        Err(error) => {
+            let failure = Failure::of(&error, "LoginRequest", Some(answer.session));
+            failed(failure.code, failure.text)
+        }
+    }
+}
+
+fn refuse_login(conn: &mut Connection<'_>, request_id: u64, (code, text): Refusal) {
+    let response = LoginResponse {
+        error_code: code,
+        error_text: text.to_owned(),
+        ..Default::default()
+    };
+    conn.send(answer_frame(MessageId::LOGIN_ANSWER, request_id, &response));
+}
+
+fn refuse_logout(conn: &mut Connection<'_>, request_id: u64, (code, text): Refusal) {
+    let response = LogoutResponse {
+        error_code: code,
+        error_text: text.to_owned(),
+    };
+    conn.send(answer_frame(
+        MessageId::LOGOUT_ANSWER,
+        request_id,
+        &response,
+    ));
+}

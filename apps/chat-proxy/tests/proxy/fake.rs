@@ -1,0 +1,517 @@
+//! The chat services, in memory: enough of them to see what a proxy does, and to script what it gets.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use bytes::Bytes;
+use chat_bus::{Bus, Claim, LoginPolicy, ProxyId, SessionRef};
+use chat_proto::conversation::{ConversationId, UserId};
+use chat_proto::ids::{MessageId, code, metadata};
+use chat_proto::messages::*;
+use nexus_rpc::{CallContext, Responder, RpcError};
+use parking_lot::{Condvar, Mutex};
+use prost::Message as _;
+
+use crate::client::{PATIENCE, chat};
+
+/// The services. Everybody's password is "secret", and everybody is everybody's friend.
+pub(crate) struct Fake {
+    bus: Arc<dyn Bus>,
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+pub(crate) struct State {
+    /// Names and metadata of the calls, as they came.
+    pub(crate) calls: Vec<Call>,
+    pub(crate) acks: BTreeMap<(i32, ConversationId), u64>,
+    /// The senders of each conversation's messages.
+    pub(crate) log: BTreeMap<ConversationId, Vec<i32>>,
+    /// What the next logins find pending, and where the conversations stand after it.
+    pub(crate) offline: Vec<Message>,
+    /// Logins that have made their user online.
+    pub(crate) claims: usize,
+    /// Logins wait while this is set.
+    pub(crate) hold_logins: bool,
+    /// Chats are kept here, unanswered, while this is set.
+    pub(crate) hold_chats: bool,
+    pub(crate) held: Vec<(FriendChatRequest, Responder<FriendChatResponse>)>,
+    /// Chats are answered with a failure of the service.
+    pub(crate) fail_chats: bool,
+    /// Messages of one page of what is pending.
+    pub(crate) page: usize,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Call {
+    pub(crate) name: &'static str,
+    pub(crate) user: Option<String>,
+    pub(crate) proxy: Option<String>,
+    pub(crate) session: Option<String>,
+}
+
+impl Fake {
+    pub(crate) fn new(bus: Arc<dyn Bus>) -> Arc<Self> {
+        let state = State {
+            page: 100,
+            ..State::default()
+        };
+        Arc::new(Self {
+            bus,
+            state: Mutex::new(state),
+            changed: Condvar::new(),
+        })
+    }
+
+    /// Changes the script.
+    pub(crate) fn script<R>(&self, change: impl FnOnce(&mut State) -> R) -> R {
+        let result = change(&mut self.state.lock());
+        self.changed.notify_all();
+        result
+    }
+
+    /// Waits until something holds.
+    #[track_caller]
+    pub(crate) fn wait(&self, what: &str, mut condition: impl FnMut(&State) -> bool) {
+        let mut state = self.state.lock();
+        let result = self
+            .changed
+            .wait_while_for(&mut state, |state| !condition(state), PATIENCE);
+        assert!(
+            !result.timed_out(),
+            "never: {what}; calls: {:?}",
+            state.calls
+        );
+    }
+
+    pub(crate) fn count(&self, name: &str) -> usize {
+        let state = self.state.lock();
+        state.calls.iter().filter(|call| call.name == name).count()
+    }
+
+    /// Commits a message and says its sequence.
+    pub(crate) fn commit(&self, from: i32, to: i32) -> u64 {
+        self.script(|state| state.commit(from, to))
+    }
+
+    /// Pushes a message to a user, wherever the bus says that the user is.
+    pub(crate) fn push(&self, from: i32, to: i32, sequence: u64) {
+        let place = self.bus.locate(&[to]).expect("located")[0];
+        if let Some(place) = place {
+            self.push_by(place.proxy, from, to, sequence);
+        }
+    }
+
+    /// Pushes a message through a proxy.
+    pub(crate) fn push_by(&self, proxy: ProxyId, from: i32, to: i32, sequence: u64) {
+        self.publish(
+            proxy,
+            BusMessage {
+                pushes: vec![push(from, to, sequence)],
+                end_sessions: vec![],
+            },
+        );
+    }
+
+    fn publish(&self, proxy: ProxyId, message: BusMessage) {
+        let bytes = Bytes::from(message.encode_to_vec());
+        self.bus.publish(&[(proxy, bytes)]).expect("published");
+    }
+
+    fn note(&self, name: &'static str, call: &CallContext) {
+        let field = |field| call.user_field(field).map(str::to_owned);
+        let call = Call {
+            name,
+            user: field(metadata::USER),
+            proxy: field(metadata::PROXY),
+            session: field(metadata::SESSION),
+        };
+        self.script(|state| state.calls.push(call));
+    }
+
+    /// Commits a held or a new chat, pushes and answers it.
+    fn answer(&self, request: &FriendChatRequest, responder: Responder<FriendChatResponse>) {
+        let (from, to) = parties(request);
+        if self.state.lock().fail_chats {
+            return responder.complete(Err(RpcError::internal("as scripted")));
+        }
+        let sequence = self.commit(from, to);
+        responder.complete(Ok(FriendChatResponse {
+            error_code: code::SUCCESS,
+            sequence,
+            ..Default::default()
+        }));
+        self.push(from, to, sequence);
+    }
+
+    /// Answers the chats that were held.
+    pub(crate) fn release_chats(&self) {
+        let held = self.script(|state| {
+            state.hold_chats = false;
+            std::mem::take(&mut state.held)
+        });
+        for (request, responder) in held {
+            self.answer(&request, responder);
+        }
+    }
+}
+
+impl State {
+    pub(crate) fn commit(&mut self, from: i32, to: i32) -> u64 {
+        let log = self.log.entry(pair(from, to)).or_default();
+        log.push(from);
+        log.len() as u64
+    }
+
+    fn marks(&self, user: i32) -> Vec<ConversationMark> {
+        let own = self.log.iter().filter(|(c, _)| is_of(**c, user));
+        own.map(|(c, log)| mark(*c, log.len() as u64)).collect()
+    }
+}
+
+pub(crate) fn pair(a: i32, b: i32) -> ConversationId {
+    let user = |id| UserId::new(id).expect("positive");
+    ConversationId::pair(user(a), user(b)).expect("two users")
+}
+
+fn is_of(conversation: ConversationId, user: i32) -> bool {
+    UserId::new(user).is_some_and(|user| conversation.other(user).is_some())
+}
+
+fn mark(conversation: ConversationId, sequence: u64) -> ConversationMark {
+    ConversationMark {
+        conversation_id: conversation.raw(),
+        sequence,
+    }
+}
+
+fn push(from: i32, to: i32, sequence: u64) -> Push {
+    let content = FriendChatRequest {
+        sequence,
+        ..chat(from, to, "pushed")
+    };
+    Push {
+        conversation_id: pair(from, to).raw(),
+        sequence,
+        message_id: MessageId::RECV_FRIEND.0,
+        content: content.encode_to_vec().into(),
+        user_ids: vec![to],
+    }
+}
+
+fn parties(request: &FriendChatRequest) -> (i32, i32) {
+    let sender = request.sender.as_ref().map_or(0, |sender| sender.user_id);
+    let receiver = request
+        .receiver
+        .as_ref()
+        .map_or(0, |receiver| receiver.user_id);
+    (sender, receiver)
+}
+
+fn session(call: &CallContext) -> SessionRef {
+    let number = |field| {
+        call.user_field(field)
+            .expect("sent")
+            .parse()
+            .expect("a number")
+    };
+    SessionRef {
+        proxy: ProxyId::from_u64(number(metadata::PROXY)),
+        session: number(metadata::SESSION),
+    }
+}
+
+impl UserServiceRpc for Fake {
+    fn register(
+        &self,
+        call: &CallContext,
+        request: RegisterRequest,
+    ) -> Result<RegisterResponse, RpcError> {
+        self.note("register", call);
+        Ok(match request.user_name.is_empty() {
+            true => RegisterResponse {
+                error_code: code::REGISTER_EMPTY,
+                ..Default::default()
+            },
+            false => RegisterResponse {
+                error_code: code::SUCCESS,
+                user_id: 1000,
+                ..Default::default()
+            },
+        })
+    }
+
+    fn login(&self, call: &CallContext, request: LoginRequest) -> Result<LoginReply, RpcError> {
+        self.note("login", call);
+        let answer = |error_code| LoginResponse {
+            error_code,
+            ..Default::default()
+        };
+        if request.user_password != "secret" {
+            return Ok(LoginReply {
+                response: Some(answer(code::LOGIN_WRONG_PASSWORD)),
+                marks: vec![],
+            });
+        }
+        let (user, policy) = (request.user_id, LoginPolicy::NewerWins);
+        let claim = self.bus.claim(user, session(call), policy);
+        if let Ok(Claim::Granted {
+            previous: Some(old),
+        }) = claim
+        {
+            let end = EndSession {
+                user_id: user,
+                session_id: old.session,
+            };
+            self.publish(
+                old.proxy,
+                BusMessage {
+                    pushes: vec![],
+                    end_sessions: vec![end],
+                },
+            );
+        }
+        let (marks, messages) = self.script(|state| {
+            state.claims += 1;
+            (state.marks(user), std::mem::take(&mut state.offline))
+        });
+        self.wait("logins are not held", |state| !state.hold_logins);
+        Ok(LoginReply {
+            response: Some(LoginResponse {
+                offline_message_list: Some(OfflineMessageList { messages }),
+                ..answer(code::SUCCESS)
+            }),
+            marks,
+        })
+    }
+
+    fn logout(
+        &self,
+        call: &CallContext,
+        request: LogoutRequest,
+    ) -> Result<LogoutResponse, RpcError> {
+        let released = self.bus.release(request.user_id, session(call));
+        self.note("logout", call);
+        assert!(released.is_ok());
+        Ok(LogoutResponse {
+            error_code: code::SUCCESS,
+            ..Default::default()
+        })
+    }
+
+    fn acknowledge(
+        &self,
+        _call: &CallContext,
+        request: AcknowledgeRequest,
+    ) -> Result<AcknowledgeResponse, RpcError> {
+        self.script(|state| {
+            for ack in request.acks {
+                let conversation = ConversationId::from_raw(ack.conversation_id).expect("one");
+                state.acks.insert((ack.user_id, conversation), ack.sequence);
+            }
+        });
+        Ok(AcknowledgeResponse {
+            error_code: code::SUCCESS,
+        })
+    }
+
+    fn fetch_pending(
+        &self,
+        call: &CallContext,
+        request: FetchPendingRequest,
+    ) -> Result<FetchPendingResponse, RpcError> {
+        self.note("fetch_pending", call);
+        let user: i32 = call
+            .user_field(metadata::USER)
+            .expect("sent")
+            .parse()
+            .expect("an id");
+        let state = self.state.lock();
+        let mut answer = FetchPendingResponse {
+            error_code: code::SUCCESS,
+            ..Default::default()
+        };
+        for (&conversation, log) in state.log.iter().filter(|(c, _)| is_of(**c, user)) {
+            let raw = conversation.raw();
+            let named = request
+                .after
+                .iter()
+                .find(|mark| mark.conversation_id == raw);
+            if named.is_none() && !request.all_conversations {
+                continue;
+            }
+            let mut stands_at = named.map_or(0, |mark| mark.sequence);
+            for (sequence, &from) in (1..).zip(log).skip(stands_at as usize) {
+                if from != user {
+                    if answer.pushes.len() == state.page {
+                        answer.more = true;
+                        break;
+                    }
+                    answer.pushes.push(push(from, user, sequence));
+                }
+                stands_at = sequence;
+            }
+            answer.marks.push(mark(conversation, stands_at));
+        }
+        Ok(answer)
+    }
+
+    fn fetch_history(
+        &self,
+        call: &CallContext,
+        _request: FetchHistoryRequest,
+    ) -> Result<FetchHistoryResponse, RpcError> {
+        self.note("fetch_history", call);
+        Ok(FetchHistoryResponse {
+            error_code: code::SUCCESS,
+            ..Default::default()
+        })
+    }
+}
+
+impl OneChatServiceRpc for Fake {
+    fn friend_chat(
+        &self,
+        call: CallContext,
+        request: FriendChatRequest,
+        responder: Responder<FriendChatResponse>,
+    ) {
+        self.note("friend_chat", &call);
+        let hold = self.script(|state| state.hold_chats);
+        match hold {
+            true => self.script(|state| state.held.push((request, responder))),
+            false => self.answer(&request, responder),
+        }
+    }
+}
+
+/// Methods of which only the call matters: answered with success.
+macro_rules! succeed {
+    ($service:ident: $($method:ident($request:ident) -> $answer:ident;)*) => {
+        impl $service for Fake {$(
+            fn $method(&self, call: &CallContext, _: $request) -> Result<$answer, RpcError> {
+                self.note(stringify!($method), call);
+                Ok($answer {
+                    error_code: code::SUCCESS,
+                    ..Default::default()
+                })
+            }
+        )*}
+    };
+}
+
+succeed! { FriendServiceRpc:
+    add_friend(AddFriendRequest) -> AddFriendResponse;
+    delete_friend(DeleteFriendRequest) -> DeleteFriendResponse;
+    fetch_friends(FetchFriendsRequest) -> FetchFriendsResponse;
+}
+
+succeed! { GroupServiceRpc:
+    create_group(CreateGroupRequest) -> CreateGroupResponse;
+    add_group(AddGroupRequest) -> AddGroupResponse;
+    quit_group(QuitGroupRequest) -> QuitGroupResponse;
+    delete_group(DeleteGroupRequest) -> DeleteGroupResponse;
+    fetch_groups(FetchGroupsRequest) -> FetchGroupsResponse;
+}
+
+impl GroupChatServiceRpc for Fake {
+    fn group_chat(
+        &self,
+        call: CallContext,
+        _request: GroupChatRequest,
+        responder: Responder<GroupChatResponse>,
+    ) {
+        self.note("group_chat", &call);
+        responder.complete(Ok(GroupChatResponse {
+            error_code: code::SUCCESS,
+            ..Default::default()
+        }));
+    }
+}
+
+/// A bus whose subscriptions can be cut off.
+#[derive(Default)]
+pub(crate) struct CuttableBus {
+    inner: chat_bus::LocalBus,
+    subscribers: Mutex<Vec<Arc<Mutex<chat_bus::OnEvent>>>>,
+    is_cut: Arc<AtomicBool>,
+}
+
+impl CuttableBus {
+    /// Subscribers get no messages any more.
+    pub(crate) fn cut(&self) {
+        self.is_cut.store(true, Ordering::SeqCst);
+        self.tell(chat_bus::BusEvent::Lost);
+    }
+
+    /// Subscribers get messages again.
+    pub(crate) fn mend(&self) {
+        self.is_cut.store(false, Ordering::SeqCst);
+        self.tell(chat_bus::BusEvent::Connected);
+    }
+
+    fn tell(&self, event: chat_bus::BusEvent) {
+        for subscriber in &*self.subscribers.lock() {
+            (subscriber.lock())(event.clone());
+        }
+    }
+}
+
+impl Bus for CuttableBus {
+    fn claim(
+        &self,
+        user: i32,
+        session: SessionRef,
+        policy: LoginPolicy,
+    ) -> Result<Claim, chat_bus::BusError> {
+        self.inner.claim(user, session, policy)
+    }
+
+    fn release(&self, user: i32, session: SessionRef) -> Result<bool, chat_bus::BusError> {
+        self.inner.release(user, session)
+    }
+
+    fn locate(&self, users: &[i32]) -> Result<Vec<Option<SessionRef>>, chat_bus::BusError> {
+        self.inner.locate(users)
+    }
+
+    fn renew_lease(
+        &self,
+        proxy: ProxyId,
+        time_to_live: std::time::Duration,
+    ) -> Result<chat_bus::Lease, chat_bus::BusError> {
+        self.inner.renew_lease(proxy, time_to_live)
+    }
+
+    fn restore(
+        &self,
+        proxy: ProxyId,
+        sessions: &[(i32, u64)],
+    ) -> Result<Vec<i32>, chat_bus::BusError> {
+        self.inner.restore(proxy, sessions)
+    }
+
+    fn end_lease(&self, proxy: ProxyId) -> Result<(), chat_bus::BusError> {
+        self.inner.end_lease(proxy)
+    }
+
+    fn publish(&self, messages: &[(ProxyId, Bytes)]) -> Result<(), chat_bus::BusError> {
+        self.inner.publish(messages)
+    }
+
+    fn subscribe(&self, proxy: ProxyId, on_event: chat_bus::OnEvent) -> chat_bus::Subscription {
+        let on_event = Arc::new(Mutex::new(on_event));
+        self.subscribers.lock().push(Arc::clone(&on_event));
+        let is_cut = Arc::clone(&self.is_cut);
+        self.inner.subscribe(
+            proxy,
+            Box::new(move |event| {
+                if !is_cut.load(Ordering::SeqCst) {
+                    (on_event.lock())(event);
+                }
+            }),
+        )
+    }
+}

@@ -1,0 +1,242 @@
+//! Logins, and every way in which one ends.
+
+use std::net::Shutdown;
+use std::time::Duration;
+
+use chat_bus::Bus;
+use chat_proto::ids::{MessageId, code};
+use chat_proto::messages::*;
+
+use super::{Setting, wait_until};
+use crate::client::{Client, login_request};
+
+#[test]
+fn a_connection_that_closes_logs_its_user_out() {
+    let setting = Setting::new();
+    let client = setting.logged_in(1);
+    assert!(setting.is_online(1));
+    assert_eq!(setting.proxy.sessions(), 1);
+    drop(client);
+    setting.fake.wait("the logout", |state| {
+        let last = state.calls.last().expect("a call");
+        last.name == "logout" && last.user.as_deref() == Some("1") && last.session.is_some()
+    });
+    assert!(!setting.is_online(1));
+    assert_eq!(setting.proxy.sessions(), 0);
+}
+
+#[test]
+fn a_silent_client_is_closed_and_a_heartbeat_keeps_one() {
+    let setting = Setting::with(|options| options.idle_timeout = Duration::from_secs(2));
+    let (mut silent, mut alive) = (setting.logged_in(1), setting.logged_in(2));
+    while setting.is_online(1) {
+        alive.expect_silence();
+    }
+    silent.expect_closed();
+    alive.expect_silence();
+    assert!(setting.is_online(2));
+}
+
+#[test]
+fn a_client_that_has_finished_sending_gets_its_answers() {
+    let setting = Setting::new();
+    let mut client = setting.logged_in(1);
+    setting.fake.script(|state| state.hold_chats = true);
+    client.chat(1, 1, 2, "hello");
+    client.chat(2, 1, 2, "hello");
+    setting
+        .fake
+        .wait("the first is held", |state| state.held.len() == 1);
+    client.shutdown(Shutdown::Write);
+    setting.fake.release_chats();
+    assert_eq!(client.receive().request_id, 1);
+    assert_eq!(client.receive().request_id, 2);
+    client.expect_closed();
+    wait_until("the logout", || !setting.is_online(1));
+}
+
+#[test]
+fn after_a_logout_another_user_may_log_in_on_the_connection() {
+    let setting = Setting::new();
+    let mut client = setting.logged_in(1);
+    setting.fake.script(|state| state.hold_chats = true);
+    client.chat(1, 1, 2, "hello");
+    setting.fake.wait("the chat", |state| state.held.len() == 1);
+    // Waits for the chat; what comes behind it finds nobody logged in.
+    client.send(MessageId::LOGOUT, 2, &LogoutRequest { user_id: 1 });
+    client.chat(3, 1, 2, "hello");
+    let refused: FriendChatResponse = client.expect(MessageId::FRIEND_CHAT_ANSWER);
+    assert_eq!(refused.error_code, code::NOT_LOGGED_IN);
+    setting.fake.release_chats();
+    assert_eq!(client.receive().request_id, 1);
+    let answer: LogoutResponse = client.expect(MessageId::LOGOUT_ANSWER);
+    assert_eq!(answer.error_code, code::SUCCESS);
+    assert!(!setting.is_online(1));
+    assert_eq!(client.log_in(2, false).error_code, code::SUCCESS);
+    // What is pushed to the first user is not for the second.
+    setting.fake.commit(9, 1);
+    setting.fake.push_by(setting.proxy.id(), 9, 1, 1);
+    setting.fake.commit(9, 2);
+    setting.fake.push(9, 2, 1);
+    let push: FriendChatRequest = client.expect(MessageId::RECV_FRIEND);
+    assert_eq!(push.receiver.map(|receiver| receiver.user_id), Some(2));
+    client.expect_silence();
+}
+
+#[test]
+fn a_newer_login_ends_the_older_and_says_why() {
+    let setting = Setting::new();
+    let other = setting.another_proxy();
+    for address in [setting.proxy.local_addr(), other.local_addr()] {
+        let mut old = setting.logged_in(1);
+        let mut new = Client::logged_in(address, 1);
+        let word: SignedOut = old.expect(MessageId::SIGNED_OUT);
+        assert!(!word.reason.is_empty());
+        old.expect_closed();
+        drop(old);
+        new.expect_silence();
+        // The late logout of the older does not take the newer one's presence.
+        wait_until("one session", || {
+            setting.proxy.sessions() + other.sessions() == 1
+        });
+        assert!(setting.is_online(1));
+        setting.fake.commit(2, 1);
+        let sequence = setting.fake.commit(2, 1);
+        setting.fake.push(2, 1, sequence);
+        assert_eq!(new.expect_push(), sequence - 1);
+        assert_eq!(new.expect_push(), sequence);
+        drop(new);
+        wait_until("the logout", || !setting.is_online(1));
+    }
+}
+
+#[test]
+fn a_login_that_was_overtaken_by_a_newer_one_ends_as_soon_as_it_is_answered() {
+    let setting = Setting::new();
+    setting.fake.commit(6, 5);
+    let mut witness = setting.logged_in(5);
+    setting.fake.script(|state| state.hold_logins = true);
+    let (mut old, mut new) = (setting.connect(), setting.connect());
+    for (count, client) in [(2, &mut old), (3, &mut new)] {
+        client.send(MessageId::LOGIN, 1, &login_request(1, false));
+        setting
+            .fake
+            .wait("the claim", |state| state.claims == count);
+    }
+    // The bus keeps the order: the word that the older login has ended was there before this.
+    setting.fake.push(6, 5, 2);
+    assert_eq!(witness.expect_push(), 2);
+    setting.fake.script(|state| state.hold_logins = false);
+    let answer: LoginResponse = old.expect(MessageId::LOGIN_ANSWER);
+    assert_eq!(answer.error_code, code::SUCCESS);
+    let _: SignedOut = old.expect(MessageId::SIGNED_OUT);
+    old.expect_closed();
+    let answer: LoginResponse = new.expect(MessageId::LOGIN_ANSWER);
+    assert_eq!(answer.error_code, code::SUCCESS);
+    new.expect_silence();
+    wait_until("two sessions", || setting.proxy.sessions() == 2);
+    assert!(setting.is_online(1));
+}
+
+#[test]
+fn a_login_whose_client_is_gone_is_undone() {
+    let setting = Setting::new();
+    setting.fake.script(|state| state.hold_logins = true);
+    let mut client = setting.connect();
+    client.send(MessageId::LOGIN, 1, &login_request(1, false));
+    wait_until("the login has begun", || setting.is_online(1));
+    client.abort();
+    setting.fake.script(|state| state.hold_logins = false);
+    wait_until("the logout", || !setting.is_online(1));
+    assert_eq!(setting.proxy.sessions(), 0);
+}
+
+#[test]
+fn a_login_that_took_too_long_is_undone_and_may_be_repeated() {
+    let setting = Setting::with(|options| options.request_timeout = Duration::from_millis(300));
+    setting.fake.script(|state| state.hold_logins = true);
+    let mut client = setting.connect();
+    assert_eq!(client.log_in(1, false).error_code, code::UNAVAILABLE);
+    assert!(setting.is_online(1), "the service has done its part");
+    setting.fake.script(|state| state.hold_logins = false);
+    wait_until("the logout", || !setting.is_online(1));
+    assert_eq!(client.log_in(1, false).error_code, code::SUCCESS);
+    assert!(setting.is_online(1));
+}
+
+#[test]
+fn users_whose_logout_no_server_takes_are_made_offline_all_the_same() {
+    let mut setting = Setting::with(|options| options.request_timeout = Duration::from_millis(50));
+    let client = setting.logged_in(1);
+    setting.provider.drain(Duration::ZERO);
+    drop(client);
+    wait_until("offline", || !setting.is_online(1));
+    assert_eq!(setting.fake.count("logout"), 0);
+}
+
+#[test]
+fn presence_that_was_lost_is_restored_and_sessions_that_lost_their_user_end() {
+    let setting = Setting::with(|options| options.lease_ttl = Duration::from_millis(90));
+    let other = setting.another_proxy();
+    let mut stays = setting.logged_in(1);
+    let mut loses = setting.logged_in(2);
+    setting.bus.cut();
+    setting.bus.end_lease(setting.proxy.id()).expect("ended");
+    // The word that the older session has ended is lost with the bus.
+    let _newer = Client::logged_in(other.local_addr(), 2);
+    wait_until("restored", || setting.is_online(1));
+    setting.bus.mend();
+    let _: SignedOut = loses.expect(MessageId::SIGNED_OUT);
+    loses.expect_closed();
+    stays.expect_silence();
+}
+
+#[test]
+fn a_drain_finishes_what_is_in_flight_and_logs_everybody_out() {
+    let mut setting = Setting::new();
+    let (mut busy, mut idle) = (setting.logged_in(1), setting.logged_in(2));
+    setting.fake.script(|state| state.hold_chats = true);
+    busy.chat(1, 1, 3, "hello");
+    setting.fake.wait("the chat", |state| state.held.len() == 1);
+    let address = setting.proxy.local_addr();
+    let report = std::thread::scope(|scope| {
+        let draining = scope.spawn(|| setting.proxy.drain(Duration::from_secs(20)));
+        idle.expect_closed();
+        drop(idle);
+        setting.fake.release_chats();
+        assert_eq!(busy.receive().request_id, 1);
+        busy.expect_closed();
+        drop(busy);
+        draining.join().expect("drained")
+    });
+    assert_eq!(
+        (report.open_at_start, report.aborted, report.logouts_left),
+        (2, 0, 0)
+    );
+    assert_eq!(setting.fake.count("logout"), 2);
+    assert!(!setting.is_online(1) && !setting.is_online(2));
+    assert!(std::net::TcpStream::connect(address).is_err());
+    assert!(!setting.proxy.is_ready());
+}
+
+#[test]
+fn a_client_that_does_not_read_is_closed_and_no_other() {
+    let setting = Setting::with(|options| options.output_bytes_max = options.output_high_bytes);
+    let mut other = setting.logged_in(1);
+    let mut stuck = setting.logged_in(2);
+    setting.fake.script(|state| state.page = usize::MAX);
+    let mut sequence = 0;
+    while setting.is_online(2) {
+        setting.fake.script(|state| {
+            for _ in 0..1000 {
+                sequence = state.commit(1, 2);
+            }
+        });
+        for sequence in sequence - 999..=sequence {
+            setting.fake.push(1, 2, sequence);
+        }
+        other.expect_silence();
+    }
+    // What had left the proxy arrives, and then the end.
+    while stuck.try_receive().is_some() {}
+}

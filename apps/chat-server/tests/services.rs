@@ -1,0 +1,345 @@
+//! The services, called by RPC as a proxy calls them, on an in-memory store and an in-process bus.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::mpsc::{self, channel};
+use std::time::Duration;
+
+use bytes::Bytes;
+use chat_bus::{Bus, BusEvent, LocalBus, LoginPolicy, ProxyId, Subscription};
+use chat_proto::ids::{MessageId, code, metadata};
+use chat_proto::messages::*;
+use chat_server::{ChatServer, PasswordCost, ServerOptions};
+use chat_store::SqliteStore;
+use nexus_net::LoopGroup;
+use nexus_rpc::registry::{InProcessRegistry, Registry};
+use nexus_rpc::{CallOptions, ChannelOptions, ErrorCode, RpcChannel};
+use prost::Message as _;
+
+const PATIENCE: Duration = Duration::from_secs(10);
+const PROXY: ProxyId = ProxyId::from_u64(77);
+
+struct Setting {
+    server: ChatServer,
+    channel: RpcChannel,
+    bus: LocalBus,
+    published: mpsc::Receiver<BusMessage>,
+    pushes: RefCell<Vec<Push>>,
+    _subscription: Subscription,
+}
+
+fn setting(adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
+    let mut options = ServerOptions::new("127.0.0.1:0".parse().unwrap());
+    options.password_cost = PasswordCost::MINIMAL;
+    options.provider.discovery_delay = Duration::ZERO;
+    adjust(&mut options);
+    let bus = LocalBus::new();
+    bus.renew_lease(PROXY, Duration::from_secs(600)).unwrap();
+    let (sender, published) = channel();
+    let subscription = bus.subscribe(
+        PROXY,
+        Box::new(move |event| {
+            if let BusEvent::Message(bytes) = event {
+                let _ = sender.send(BusMessage::decode(bytes).unwrap());
+            }
+        }),
+    );
+    let registry: Arc<dyn Registry> = Arc::new(InProcessRegistry::new());
+    let loops = Arc::new(LoopGroup::start("test", 1).unwrap());
+    let server = ChatServer::start(
+        options,
+        Arc::new(SqliteStore::in_memory().unwrap()),
+        Arc::new(bus.clone()),
+        Arc::clone(&registry),
+        Arc::clone(&loops),
+    )
+    .unwrap();
+    let channel = RpcChannel::new(registry, loops, ChannelOptions::default());
+    assert!(channel.wait_ready(UserServiceRpcClient::SERVICE, PATIENCE));
+    assert!(channel.wait_ready(FriendServiceRpcClient::SERVICE, PATIENCE));
+    assert!(channel.wait_ready(OneChatServiceRpcClient::SERVICE, PATIENCE));
+    assert!(channel.wait_ready(GroupServiceRpcClient::SERVICE, PATIENCE));
+    Setting {
+        server,
+        channel,
+        bus,
+        published,
+        pushes: RefCell::default(),
+        _subscription: subscription,
+    }
+}
+
+impl Setting {
+    fn users(&self) -> UserServiceRpcClient {
+        UserServiceRpcClient::new(self.channel.clone())
+    }
+
+    fn register(&self, name: &str) -> i32 {
+        let request = RegisterRequest {
+            user_name: Bytes::copy_from_slice(name.as_bytes()),
+            user_password: Bytes::from_static(b"secret"),
+        };
+        let answer = self.users().register(&request).wait().unwrap().message;
+        assert_eq!(answer.error_code, code::SUCCESS, "{}", answer.error_text);
+        answer.user_id
+    }
+
+    fn login(&self, user_id: i32, session: u64) -> LoginResponse {
+        let request = LoginRequest {
+            user_id,
+            user_password: Bytes::from_static(b"secret"),
+            acknowledges: true,
+        };
+        let call = self.users().login_with(&request, of(user_id, session));
+        call.wait().unwrap().message.response.unwrap()
+    }
+
+    fn befriend(&self, user_id: i32, friend_id: i32) {
+        let friends = FriendServiceRpcClient::new(self.channel.clone());
+        let request = AddFriendRequest {
+            user_id,
+            friend_id,
+            ..Default::default()
+        };
+        let answer = friends
+            .add_friend_with(&request, of(user_id, 1))
+            .wait()
+            .unwrap()
+            .message;
+        assert_eq!(answer.error_code, code::SUCCESS, "{}", answer.error_text);
+    }
+
+    fn chat(&self, from: i32, to: i32, content: &str, id: u64) -> FriendChatResponse {
+        let request = FriendChatRequest {
+            sender: Some(Sender {
+                user_id: from,
+                ..Default::default()
+            }),
+            receiver: Some(Receiver {
+                user_id: to,
+                ..Default::default()
+            }),
+            content: content.to_owned(),
+            client_message_id: id,
+            ..Default::default()
+        };
+        let chats = OneChatServiceRpcClient::new(self.channel.clone());
+        chats
+            .friend_chat_with(&request, of(from, 1))
+            .wait()
+            .unwrap()
+            .message
+    }
+
+    /// The next push on the proxy's channel.
+    fn push(&self) -> Push {
+        let mut pushes = self.pushes.borrow_mut();
+        while pushes.is_empty() {
+            pushes.extend(self.chats(PATIENCE));
+        }
+        pushes.remove(0)
+    }
+
+    /// The chats of the next message on the proxy's channel. What tells of the friendship, which
+    /// may come before or after the login, is left out.
+    fn chats(&self, patience: Duration) -> Vec<Push> {
+        let mut message = self.published.recv_timeout(patience).unwrap();
+        message
+            .pushes
+            .retain(|push| push.message_id == MessageId::RECV_FRIEND.0);
+        message.pushes
+    }
+}
+
+/// What a proxy sends along with a user's call.
+fn of(user: i32, session: u64) -> CallOptions {
+    CallOptions::timeout(PATIENCE)
+        .user_field(metadata::USER, user.to_string())
+        .user_field(metadata::PROXY, PROXY.as_u64().to_string())
+        .user_field(metadata::SESSION, session.to_string())
+}
+
+#[test]
+fn a_caller_that_names_no_user_is_refused() {
+    let setting = setting(|_| {});
+    let groups = GroupServiceRpcClient::new(setting.channel.clone());
+    let error = groups
+        .fetch_groups(&FetchGroupsRequest { user_id: 1 })
+        .wait()
+        .unwrap_err();
+    assert_eq!(error.code(), ErrorCode::UNAUTHENTICATED);
+}
+
+#[test]
+fn the_user_of_the_call_counts_and_not_the_one_in_the_body() {
+    let setting = setting(|_| {});
+    let (a, b) = (setting.register("a"), setting.register("b"));
+    setting.befriend(a, b);
+    setting.login(b, 2);
+    let request = FriendChatRequest {
+        sender: Some(Sender {
+            user_id: b,
+            user_name: "forged".into(),
+            ..Default::default()
+        }),
+        receiver: Some(Receiver {
+            user_id: b,
+            ..Default::default()
+        }),
+        content: "hi".into(),
+        ..Default::default()
+    };
+    let chats = OneChatServiceRpcClient::new(setting.channel.clone());
+    let answer = chats
+        .friend_chat_with(&request, of(a, 1))
+        .wait()
+        .unwrap()
+        .message;
+    assert_eq!(answer.error_code, code::SUCCESS);
+    let chat = FriendChatRequest::decode(setting.push().content).unwrap();
+    let sender = chat.sender.unwrap();
+    assert_eq!((sender.user_id, &sender.user_name[..]), (a, &b"a"[..]));
+}
+
+#[test]
+fn the_older_login_wins_where_the_policy_says_so() {
+    let setting = setting(|options| options.login_policy = LoginPolicy::OlderWins);
+    let user = setting.register("a");
+    assert_eq!(setting.login(user, 1).error_code, code::SUCCESS);
+    assert_eq!(
+        setting.login(user, 2).error_code,
+        code::LOGIN_ALREADY_ONLINE
+    );
+    let request = LogoutRequest { user_id: user };
+    let answer = setting
+        .users()
+        .logout_with(&request, of(user, 1))
+        .wait()
+        .unwrap()
+        .message;
+    assert_eq!(answer.error_code, code::SUCCESS);
+    assert_eq!(setting.login(user, 2).error_code, code::SUCCESS);
+}
+
+#[test]
+fn a_newer_login_ends_the_older_session_and_its_logout_changes_nothing() {
+    let setting = setting(|_| {});
+    let user = setting.register("a");
+    setting.login(user, 1);
+    setting.login(user, 2);
+    let message = setting.published.recv_timeout(PATIENCE).unwrap();
+    assert_eq!(
+        message.end_sessions,
+        [EndSession {
+            user_id: user,
+            session_id: 1
+        }]
+    );
+    let request = LogoutRequest { user_id: user };
+    setting
+        .users()
+        .logout_with(&request, of(user, 1))
+        .wait()
+        .unwrap();
+    let place = setting.bus.locate(&[user]).unwrap()[0];
+    assert_eq!(place.map(|place| place.session), Some(2));
+}
+
+#[test]
+fn a_repeated_send_is_answered_alike_and_pushed_again_as_it_is_stored() {
+    let setting = setting(|_| {});
+    let (a, b) = (setting.register("a"), setting.register("b"));
+    setting.befriend(a, b);
+    setting.login(b, 2);
+    let first = setting.chat(a, b, "as it is stored", 5);
+    assert_eq!(first, setting.chat(a, b, "something else", 5));
+    for _ in 0..2 {
+        let push = setting.push();
+        assert_eq!(push.message_id, MessageId::RECV_FRIEND.0);
+        assert_eq!(push.sequence, first.sequence);
+        assert_eq!(push.user_ids, [b]);
+        let chat = FriendChatRequest::decode(push.content).unwrap();
+        assert_eq!(chat.content, "as it is stored");
+        assert_eq!(&chat.sender.unwrap().user_name[..], b"a");
+    }
+}
+
+#[test]
+fn a_full_group_takes_nobody() {
+    let setting = setting(|options| options.group_members_max = 2);
+    let groups = GroupServiceRpcClient::new(setting.channel.clone());
+    let users: Vec<i32> = ["a", "b", "c"].map(|name| setting.register(name)).into();
+    let request = CreateGroupRequest {
+        user_id: users[0],
+        group_name: "g".into(),
+        ..Default::default()
+    };
+    let group = groups
+        .create_group_with(&request, of(users[0], 1))
+        .wait()
+        .unwrap()
+        .message;
+    let group_id = group.group.unwrap().group_id;
+    let join = |user: i32| {
+        let request = AddGroupRequest {
+            user_id: user,
+            group_id,
+            ..Default::default()
+        };
+        groups
+            .add_group_with(&request, of(user, 1))
+            .wait()
+            .unwrap()
+            .message
+            .error_code
+    };
+    assert_eq!(join(users[1]), code::SUCCESS);
+    assert_eq!(join(users[2]), code::TOO_LARGE);
+}
+
+#[test]
+fn draining_stores_and_publishes_what_was_taken() {
+    let mut setting = setting(|_| {});
+    let (a, b) = (setting.register("a"), setting.register("b"));
+    setting.befriend(a, b);
+    setting.login(b, 2);
+    let chats = OneChatServiceRpcClient::new(setting.channel.clone());
+    let (sender, answers) = channel();
+    for i in 0..500 {
+        let request = FriendChatRequest {
+            receiver: Some(Receiver {
+                user_id: b,
+                ..Default::default()
+            }),
+            content: i.to_string(),
+            ..Default::default()
+        };
+        let sender = sender.clone();
+        chats
+            .friend_chat_with(&request, of(a, 1))
+            .on_complete(move |result| {
+                let _ = sender.send(result);
+            });
+    }
+    drop(sender);
+    setting.server.drain(PATIENCE);
+    let mut acknowledged = Vec::new();
+    let mut refused = BTreeMap::new();
+    for answer in answers {
+        // What came after the drain began is refused, and nothing else is.
+        match answer {
+            Ok(reply) => acknowledged.push(reply.message.sequence),
+            Err(error) => {
+                assert!(error.code().is_retryable(), "{error}");
+                *refused.entry(error.to_string()).or_insert(0) += 1;
+            }
+        }
+    }
+    let mut pushed = Vec::new();
+    while pushed.len() < acknowledged.len() {
+        pushed.extend(setting.chats(PATIENCE).iter().map(|push| push.sequence));
+    }
+    acknowledged.sort_unstable();
+    assert_eq!(pushed, acknowledged, "the rest: {refused:?}");
+}

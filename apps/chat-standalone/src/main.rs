@@ -1,0 +1,60 @@
+//! `cargo run --release`: the whole chat in one process.
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use chat_node::{drain::Drain, logging};
+use chat_standalone::Standalone;
+use clap::Parser;
+
+const GRACE: Duration = Duration::from_secs(5);
+
+/// A chat for everybody who can reach this machine, in one process, with everything it needs.
+#[derive(Parser)]
+#[command(name = "chat-standalone", version)]
+struct Options {
+    /// Where clients connect; 0.0.0.0:8000 lets other machines in
+    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
+    listen: SocketAddr,
+    /// The folder that keeps users and messages; made if it is missing
+    #[arg(long, value_name = "PATH", default_value = "nexus-data")]
+    data: PathBuf,
+}
+
+fn main() -> ExitCode {
+    let options = Options::parse();
+    logging::init("warn");
+    match run(&options) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
+    let drain = Drain::on_signals(GRACE)?;
+    let chat = Standalone::start(options.listen, &options.data, |_, _| {})?;
+    let address = chat.local_addr();
+    let (host, port) = match address.ip().is_unspecified() {
+        true => ("THIS-MACHINE".to_owned(), address.port()),
+        false => (address.ip().to_string(), address.port()),
+    };
+    println!(
+        "The chat listens on {address} and keeps its data in {}.",
+        options.data.display()
+    );
+    println!("Join it from another terminal, as often as you like:");
+    println!();
+    println!("    cargo run --release -p chat-client -- {host} {port}");
+    println!();
+    println!("Ctrl-C stops it.");
+    let deadline = drain.wait();
+    println!("Stopping.");
+    chat.drain(deadline.saturating_duration_since(Instant::now()));
+    drain.stopped();
+    Ok(())
+}
