@@ -1,0 +1,202 @@
+//! Who is signed in: signing in, again after a lost link, and out.
+
+use std::time::Instant;
+
+use chat_proto::ids::code;
+
+use super::wire::{Credentials, Effect, Request};
+use super::{Call, Link, Origin, Stage, State, signed_out};
+use crate::model::Answer;
+use crate::{ChatError, Event};
+
+/// Where the present connection stands. See the picture in [`super`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Session {
+    Out,
+    SigningIn,
+    In,
+    Leaving,
+}
+
+/// Who is signed in, and what it takes to sign in again.
+pub(super) struct Me {
+    pub(super) credentials: Credentials,
+    pub(super) name: String,
+}
+
+impl State {
+    /// Signed in, yet not on the present connection.
+    pub(super) fn is_between_sessions(&self) -> bool {
+        self.me.is_some() && matches!(self.session, Session::Out | Session::SigningIn)
+    }
+
+    /// The code with which the server would refuse a request that may not be sent; `None` while it
+    /// may become possible.
+    pub(super) fn refusal(&self, request: &Request) -> Option<i32> {
+        if !matches!(self.link, Link::Up { .. }) {
+            return None;
+        }
+        let nobody_expected = self.session == Session::Out && self.me.is_none();
+        match request {
+            Request::Login(_) if self.session == Session::In => Some(code::ALREADY_LOGGED_IN),
+            request if request.needs_login() && nobody_expected => Some(code::NOT_LOGGED_IN),
+            _ => None,
+        }
+    }
+
+    pub(super) fn may_send(&self, request: &Request) -> bool {
+        if !matches!(self.link, Link::Up { ending: None, .. }) {
+            return false;
+        }
+        match (request, self.session) {
+            (Request::Register { .. }, _) => true,
+            (Request::Login(_), session) => session == Session::Out && self.me.is_none(),
+            (_, session) => session == Session::In,
+        }
+    }
+
+    pub(super) fn sign_in_again(&mut self, now: Instant) {
+        self.sign_in_at = None;
+        if let Some(me) = &self.me
+            && matches!(self.link, Link::Up { .. })
+            && self.session == Session::Out
+        {
+            let request = Request::Login(me.credentials.clone());
+            let id = self.call(now, request, Origin::SignInAgain);
+            // Ahead of what waits for it.
+            self.unsent.pop_back();
+            self.send(now, id);
+        }
+    }
+
+    /// A login was answered, or was not.
+    pub(super) fn login_ended(
+        &mut self,
+        now: Instant,
+        call: &Call,
+        credentials: Credentials,
+        result: &Result<(Answer, Effect), ChatError>,
+    ) {
+        if call.stage == Stage::Unsent || self.session != Session::SigningIn {
+            return;
+        }
+        let again = matches!(call.origin, Origin::SignInAgain);
+        match result {
+            Ok((Answer::Login(snapshot), _)) => {
+                self.session = Session::In;
+                self.sign_in_failures = 0;
+                self.me = Some(Me {
+                    credentials,
+                    name: snapshot.name.clone(),
+                });
+            }
+            Err(ChatError::Refused { code, .. }) => {
+                self.session = Session::Out;
+                if again && may_pass(*code) {
+                    self.sign_in_failures = self.sign_in_failures.saturating_add(1);
+                    // Who connects at which moment is random already.
+                    let delay = self.options.backoff.delay(self.sign_in_failures, 1.0);
+                    self.sign_in_at = Some(now + delay);
+                } else if again && let Err(error) = result {
+                    self.sign_out(error.to_string());
+                }
+            }
+            // Whether the server has signed the user in is unknown. With the connection that ends.
+            _ => self.reset("no good answer to the login"),
+        }
+    }
+
+    /// A logout was answered, or was not.
+    pub(super) fn logout_ended(&mut self, result: &Result<(Answer, Effect), ChatError>) {
+        if self.session != Session::Leaving {
+            return;
+        }
+        match result {
+            Ok(_) => {}
+            Err(ChatError::Refused { .. }) => self.session = Session::In,
+            // A connection that closes logs its user out.
+            Err(_) => self.reset("no good answer to the logout"),
+        }
+    }
+
+    /// The server signed the user out.
+    pub(super) fn sign_out(&mut self, reason: String) {
+        self.end_session(&signed_out(reason.clone()));
+        self.events.push_back(Event::SignedOut { reason });
+    }
+
+    /// Forgets who was signed in and fails, with `error`, what only that user could ask.
+    pub(super) fn end_session(&mut self, error: &ChatError) {
+        if self.session == Session::SigningIn {
+            // Its answer must not sign anybody in.
+            self.reset("signed out");
+        }
+        self.session = Session::Out;
+        self.me = None;
+        self.sign_in_at = None;
+        self.stop_sync();
+        self.retain_calls(|call| {
+            let stays = match &call.request {
+                Request::Login(_) => call.stage == Stage::Unsent,
+                request => !request.needs_login(),
+            };
+            if stays {
+                None
+            } else {
+                Some(Err(error.clone()))
+            }
+        });
+    }
+
+    /// The link is gone. What was under way fails, save what can be done again without harm.
+    pub(super) fn lose_session(&mut self) {
+        if self.session == Session::Leaving {
+            // A connection that closes logs its user out: that is what was asked for.
+            self.me = None;
+        }
+        self.session = Session::Out;
+        self.sign_in_at = None;
+        self.stop_sync();
+        let lasts = self.me.is_some();
+        self.retain_calls(|call| match (&call.request, call.stage) {
+            (Request::Logout, Stage::Sent) => Some(Ok(Answer::Done)),
+            (Request::Send { .. }, _) if lasts => None,
+            (_, Stage::Unsent) if matches!(call.origin, Origin::Application(_)) => None,
+            _ => Some(Err(ChatError::Disconnected)),
+        });
+        // The order of the ids is the order in which they were made.
+        self.unsent = self.calls.keys().copied().collect();
+        for call in self.calls.values_mut() {
+            call.stage = match call.stage {
+                Stage::Sent | Stage::Resend => Stage::Resend,
+                Stage::Unsent => Stage::Unsent,
+            };
+        }
+    }
+
+    /// Completes each call for which `verdict` has a result.
+    fn retain_calls(&mut self, verdict: impl Fn(&Call) -> Option<Result<Answer, ChatError>>) {
+        for (id, call) in std::mem::take(&mut self.calls) {
+            match verdict(&call) {
+                None => {
+                    self.calls.insert(id, call);
+                }
+                Some(result) => {
+                    self.deadlines.remove(&(call.deadline, id));
+                    if let Origin::Application(completion) = call.origin {
+                        self.complete(completion, result);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// Whether a login that was refused with this code may succeed later.
+fn may_pass(code: i32) -> bool {
+    matches!(
+        code,
+        // The old session lives until the server notices that its connection is gone.
+        code::LOGIN_ALREADY_ONLINE | code::RATE_LIMITED | code::UNAVAILABLE | code::INTERNAL
+    )
+}

@@ -1,0 +1,415 @@
+//! Requests as frames' contents, and back: answers and pushes.
+
+use std::fmt;
+
+use bytes::Bytes;
+use chat_proto::conversation::{GroupId, UserId};
+use chat_proto::ids::{MessageId, code};
+use chat_proto::messages as proto;
+use prost::{DecodeError, Message as _};
+
+use crate::model::{Answer, incomplete, text};
+use crate::{
+    ChatError, Conversation, Friend, Group, HistoryPage, LoginSnapshot, Message, Operation, Sent,
+};
+
+/// What the application, or the state itself, asks of the server.
+#[derive(Debug, Clone)]
+pub(crate) enum Request {
+    Register {
+        name: String,
+        password: Password,
+    },
+    Login(Credentials),
+    Logout,
+    AddFriend(UserId),
+    DeleteFriend(UserId),
+    CreateGroup {
+        name: String,
+        description: String,
+    },
+    JoinGroup(GroupId),
+    LeaveGroup(GroupId),
+    DeleteGroup(GroupId),
+    Send {
+        to: Conversation,
+        text: String,
+        client_message_id: u64,
+        /// The sender's local time.
+        time: String,
+    },
+    Friends,
+    Groups,
+    History {
+        conversation: Conversation,
+        first: u64,
+        count_max: u32,
+    },
+}
+
+/// Who signs in, and signs in again after a lost connection.
+#[derive(Debug, Clone)]
+pub(crate) struct Credentials {
+    pub(crate) user: UserId,
+    pub(crate) password: Password,
+}
+
+/// A password: kept in memory only, never printed.
+#[derive(Clone)]
+pub(crate) struct Password(pub(crate) String);
+
+impl fmt::Debug for Password {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// What an answer means beyond its result.
+#[derive(Debug)]
+pub(super) enum Effect {
+    None,
+    /// A message of the user's own has this place.
+    Own(Conversation, u64),
+    /// The user is a member from this place on.
+    Joined(GroupId, u64),
+    /// The group is no longer the user's.
+    Left(GroupId),
+    /// The user is signed in; these messages waited.
+    SignedIn(Vec<Message>),
+    SignedOut,
+}
+
+impl Request {
+    pub(super) fn operation(&self) -> Operation {
+        match self {
+            Self::Register { .. } => Operation::Register,
+            Self::Login(_) => Operation::Login,
+            Self::Logout => Operation::Logout,
+            Self::AddFriend(_) => Operation::AddFriend,
+            Self::DeleteFriend(_) => Operation::DeleteFriend,
+            Self::CreateGroup { .. } => Operation::CreateGroup,
+            Self::JoinGroup(_) => Operation::JoinGroup,
+            Self::LeaveGroup(_) => Operation::LeaveGroup,
+            Self::DeleteGroup(_) => Operation::DeleteGroup,
+            Self::Send { to, .. } => match to {
+                Conversation::Friend(_) => Operation::FriendChat,
+                Conversation::Group(_) => Operation::GroupChat,
+            },
+            Self::Friends => Operation::Friends,
+            Self::Groups => Operation::Groups,
+            Self::History { .. } => Operation::History,
+        }
+    }
+
+    /// The message id of the request, and that of its answer.
+    pub(super) fn message_ids(&self) -> (MessageId, MessageId) {
+        use MessageId as Id;
+        match self.operation() {
+            Operation::Register => (Id::REGISTER, Id::REGISTER_ANSWER),
+            Operation::Login => (Id::LOGIN, Id::LOGIN_ANSWER),
+            Operation::Logout => (Id::LOGOUT, Id::LOGOUT_ANSWER),
+            Operation::AddFriend => (Id::ADD_FRIEND, Id::ADD_FRIEND_ANSWER),
+            Operation::DeleteFriend => (Id::DELETE_FRIEND, Id::DELETE_FRIEND_ANSWER),
+            Operation::FriendChat => (Id::FRIEND_CHAT, Id::FRIEND_CHAT_ANSWER),
+            Operation::CreateGroup => (Id::CREATE_GROUP, Id::CREATE_GROUP_ANSWER),
+            Operation::JoinGroup => (Id::ADD_GROUP, Id::ADD_GROUP_ANSWER),
+            Operation::LeaveGroup => (Id::QUIT_GROUP, Id::QUIT_GROUP_ANSWER),
+            Operation::DeleteGroup => (Id::DELETE_GROUP, Id::DELETE_GROUP_ANSWER),
+            Operation::GroupChat => (Id::GROUP_CHAT, Id::GROUP_CHAT_ANSWER),
+            Operation::Friends => (Id::FETCH_FRIENDS, Id::FETCH_FRIENDS_ANSWER),
+            Operation::Groups => (Id::FETCH_GROUPS, Id::FETCH_GROUPS_ANSWER),
+            Operation::History => (Id::FETCH_HISTORY, Id::FETCH_HISTORY_ANSWER),
+        }
+    }
+
+    pub(super) fn needs_login(&self) -> bool {
+        !matches!(self, Self::Register { .. } | Self::Login(_))
+    }
+
+    /// The content of the request's frame, for the user who is signed in under this name.
+    pub(super) fn encode(&self, user: Option<UserId>, name: &str) -> Bytes {
+        let user_id = user.map_or(0, UserId::get);
+        let encoded = match self {
+            Self::Register { name, password } => proto::RegisterRequest {
+                user_name: name.clone().into(),
+                user_password: password.0.clone().into(),
+            }
+            .encode_to_vec(),
+            Self::Login(credentials) => proto::LoginRequest {
+                user_id: credentials.user.get(),
+                user_password: credentials.password.0.clone().into(),
+                acknowledges: true,
+            }
+            .encode_to_vec(),
+            Self::Logout => proto::LogoutRequest { user_id }.encode_to_vec(),
+            Self::AddFriend(friend) => proto::AddFriendRequest {
+                user_id,
+                friend_id: friend.get(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            Self::DeleteFriend(friend) => proto::DeleteFriendRequest {
+                user_id,
+                friend_id: friend.get(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            Self::CreateGroup { name, description } => proto::CreateGroupRequest {
+                user_id,
+                group_name: name.clone().into(),
+                group_description: description.clone().into(),
+            }
+            .encode_to_vec(),
+            Self::JoinGroup(group) => proto::AddGroupRequest {
+                user_id,
+                group_id: group.get(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            Self::LeaveGroup(group) => proto::QuitGroupRequest {
+                user_id,
+                group_id: group.get(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            Self::DeleteGroup(group) => proto::DeleteGroupRequest {
+                user_id,
+                group_id: group.get(),
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            Self::Send {
+                to,
+                text,
+                client_message_id,
+                time,
+            } => {
+                let sender = Some(proto::Sender {
+                    user_id,
+                    user_name: name.to_owned().into(),
+                    ..Default::default()
+                });
+                match to {
+                    Conversation::Friend(friend) => proto::FriendChatRequest {
+                        sender,
+                        receiver: Some(proto::Receiver {
+                            user_id: friend.get(),
+                            ..Default::default()
+                        }),
+                        content: text.clone(),
+                        time: time.clone(),
+                        client_message_id: *client_message_id,
+                        ..Default::default()
+                    }
+                    .encode_to_vec(),
+                    Conversation::Group(group) => proto::GroupChatRequest {
+                        sender,
+                        receiver: Some(proto::Receiver {
+                            group_id: group.get(),
+                            ..Default::default()
+                        }),
+                        content: text.clone(),
+                        time: time.clone(),
+                        client_message_id: *client_message_id,
+                        ..Default::default()
+                    }
+                    .encode_to_vec(),
+                }
+            }
+            Self::Friends => proto::FetchFriendsRequest { user_id }.encode_to_vec(),
+            Self::Groups => proto::FetchGroupsRequest { user_id }.encode_to_vec(),
+            Self::History {
+                conversation,
+                first,
+                count_max,
+            } => proto::FetchHistoryRequest {
+                user_id,
+                conversation: Some(conversation.to_proto()),
+                first_sequence: *first,
+                count_max: *count_max,
+            }
+            .encode_to_vec(),
+        };
+        encoded.into()
+    }
+
+    /// The result that an answer's content holds.
+    pub(super) fn decode(&self, content: Bytes) -> Result<(Answer, Effect), ChatError> {
+        let operation = self.operation();
+        let check = |code: i32, text: String| match code {
+            code::SUCCESS => Ok(()),
+            code => Err(ChatError::Refused {
+                operation,
+                code,
+                text,
+            }),
+        };
+        /// Decodes one type of answer and checks its code.
+        macro_rules! answer {
+            ($type:ident) => {{
+                let answer = proto::$type::decode(content).map_err(unreadable)?;
+                check(answer.error_code, answer.error_text.clone())?;
+                answer
+            }};
+        }
+        Ok(match self {
+            Self::Register { .. } => {
+                let user = UserId::new(answer!(RegisterResponse).user_id);
+                let user = user.ok_or_else(|| incomplete(operation))?;
+                (Answer::User(user), Effect::None)
+            }
+            Self::Login(credentials) => {
+                let answer = answer!(LoginResponse);
+                let list = answer.offline_message_list.unwrap_or_default().messages;
+                let list: Vec<Message> = list.into_iter().filter_map(Message::from_proto).collect();
+                let snapshot = LoginSnapshot {
+                    user: credentials.user,
+                    name: text(&answer.user.unwrap_or_default().user_name),
+                    friends: Friend::list(answer.friend_list),
+                    groups: Group::list(answer.group_list),
+                    waiting: list.len(),
+                };
+                (Answer::Login(snapshot), Effect::SignedIn(list))
+            }
+            Self::Logout => {
+                answer!(LogoutResponse);
+                (Answer::Done, Effect::SignedOut)
+            }
+            Self::AddFriend(friend) => {
+                let answer = answer!(AddFriendResponse);
+                let added = answer.friend_user.as_ref().and_then(Friend::from_proto);
+                let added = added.ok_or_else(|| incomplete(operation))?;
+                let conversation = Conversation::Friend(*friend);
+                (
+                    Answer::Friend(added),
+                    Effect::Own(conversation, answer.sequence),
+                )
+            }
+            Self::DeleteFriend(friend) => {
+                let answer = answer!(DeleteFriendResponse);
+                let conversation = Conversation::Friend(*friend);
+                (Answer::Done, Effect::Own(conversation, answer.sequence))
+            }
+            Self::CreateGroup { .. } => {
+                let group = answer!(CreateGroupResponse).group;
+                let group = group.and_then(Group::from_proto);
+                let group = group.ok_or_else(|| incomplete(operation))?;
+                (Answer::Group(group), Effect::None)
+            }
+            Self::JoinGroup(id) => {
+                let answer = answer!(AddGroupResponse);
+                let group = answer.group.and_then(Group::from_proto);
+                let group = group.ok_or_else(|| incomplete(operation))?;
+                (Answer::Group(group), Effect::Joined(*id, answer.sequence))
+            }
+            Self::LeaveGroup(group) => {
+                answer!(QuitGroupResponse);
+                (Answer::Done, Effect::Left(*group))
+            }
+            Self::DeleteGroup(group) => {
+                answer!(DeleteGroupResponse);
+                (Answer::Done, Effect::Left(*group))
+            }
+            Self::Send { to, .. } => {
+                let sent = match to {
+                    Conversation::Friend(_) => {
+                        let answer = answer!(FriendChatResponse);
+                        Sent {
+                            sequence: answer.sequence,
+                            server_time_ms: answer.server_time_ms,
+                        }
+                    }
+                    Conversation::Group(_) => {
+                        let answer = answer!(GroupChatResponse);
+                        Sent {
+                            sequence: answer.sequence,
+                            server_time_ms: answer.server_time_ms,
+                        }
+                    }
+                };
+                (Answer::Sent(sent), Effect::Own(*to, sent.sequence))
+            }
+            Self::Friends => {
+                let friends = Friend::list(answer!(FetchFriendsResponse).friend_list);
+                (Answer::Friends(friends), Effect::None)
+            }
+            Self::Groups => {
+                let groups = Group::list(answer!(FetchGroupsResponse).group_list);
+                (Answer::Groups(groups), Effect::None)
+            }
+            Self::History { conversation, .. } => {
+                let answer = answer!(FetchHistoryResponse);
+                let here = |message: proto::Message| {
+                    let message = Message::from_proto(message)?;
+                    // One's own are named after their receiver.
+                    Some(Message {
+                        conversation: *conversation,
+                        ..message
+                    })
+                };
+                let page = HistoryPage {
+                    messages: answer.messages.into_iter().filter_map(here).collect(),
+                    last_sequence: answer.last_sequence,
+                };
+                (Answer::History(page), Effect::None)
+            }
+        })
+    }
+}
+
+fn unreadable(error: DecodeError) -> ChatError {
+    ChatError::Protocol(error.to_string())
+}
+
+/// The message that a pushed frame holds; `None` when it names nobody.
+pub(super) fn pushed(id: MessageId, content: Bytes) -> Result<Option<Message>, DecodeError> {
+    use proto::MessageType as Kind;
+    macro_rules! chat {
+        ($type:ident, $kind:ident) => {{
+            let chat = proto::$type::decode(content)?;
+            proto::Message {
+                message_type: Kind::$kind.into(),
+                sender: chat.sender,
+                receiver: chat.receiver,
+                time: chat.time,
+                content: chat.content,
+                sequence: chat.sequence,
+                server_time_ms: chat.server_time_ms,
+            }
+        }};
+    }
+    macro_rules! notice {
+        ($type:ident, $kind:ident, $receiver:ident: $field:ident) => {{
+            let notice = proto::$type::decode(content)?;
+            proto::Message {
+                message_type: Kind::$kind.into(),
+                sender: Some(proto::Sender {
+                    user_id: notice.user_id,
+                    ..Default::default()
+                }),
+                receiver: Some(proto::Receiver {
+                    $receiver: notice.$field,
+                    ..Default::default()
+                }),
+                sequence: notice.sequence,
+                server_time_ms: notice.server_time_ms,
+                ..Default::default()
+            }
+        }};
+    }
+    let message = match id {
+        MessageId::RECV_FRIEND => chat!(FriendChatRequest, FriendChat),
+        MessageId::RECV_GROUP => chat!(GroupChatRequest, GroupChat),
+        MessageId::RECV_ADD_FRIEND => notice!(AddFriendRequest, AddFriend, user_id: friend_id),
+        MessageId::RECV_DELETE_FRIEND => {
+            notice!(DeleteFriendRequest, DeleteFriend, user_id: friend_id)
+        }
+        MessageId::RECV_ADD_GROUP => notice!(AddGroupRequest, AddGroup, group_id: group_id),
+        MessageId::RECV_QUIT_GROUP => notice!(QuitGroupRequest, QuitGroup, group_id: group_id),
+        MessageId::RECV_DELETE_GROUP => {
+            notice!(DeleteGroupRequest, DeleteGroup, group_id: group_id)
+        }
+        _ => return Ok(None),
+    };
+    Ok(Message::from_proto(message))
+}

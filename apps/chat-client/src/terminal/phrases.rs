@@ -1,0 +1,164 @@
+//! Sentences with something in them, in the user's language.
+
+use chat_client::{
+    Body, Conversation, Event, Friend, Group, Language, Message, Presence, Role, time,
+};
+
+use super::feed::Names;
+use super::screen::Kind;
+
+/// What to check when the server cannot be reached.
+pub(crate) fn unreachable(place: (&str, u16), reason: &str, language: Language) -> [String; 2] {
+    let (host, port) = place;
+    match language {
+        Language::English => [
+            format!("cannot reach a chat server at {host} port {port} ({reason})."),
+            "Check: is the server running, are host and port right, is there a firewall between?"
+                .to_owned(),
+        ],
+        Language::Chinese => [
+            format!("无法连接 {host} 端口 {port} 上的聊天服务器（{reason}）。"),
+            "请检查：服务器是否已启动，地址和端口是否正确，是否被防火墙拦截。".to_owned(),
+        ],
+    }
+}
+
+/// A message as one line. With its time for people; without for scripts, which compare.
+pub(crate) fn message(message: &Message, names: &Names, kind: Kind, language: Language) -> String {
+    let sender = names.user(message.sender, &message.sender_name);
+    let place = match message.conversation {
+        Conversation::Friend(_) => String::new(),
+        Conversation::Group(group) => format!("[{}] ", names.group(group)),
+    };
+    let what = match &message.body {
+        Body::Text(text) => format!("{place}{sender}: {text}"),
+        other => format!("{place}{sender} {}", notice(other, language)),
+    };
+    let time = time::text_of(message.server_time_ms)
+        .filter(|_| message.server_time_ms > 0)
+        .unwrap_or_else(|| message.sender_time.clone());
+    match kind {
+        Kind::Terminal if !time.is_empty() => format!("{time} {what}"),
+        _ => what,
+    }
+}
+
+fn notice(body: &Body, language: Language) -> &'static str {
+    match body {
+        Body::FriendAdded => language.pick("added you as a friend", "已将您加为好友"),
+        Body::FriendDeleted => language.pick("ended the friendship", "已将您从好友中删除"),
+        Body::GroupJoined => language.pick("joined the group", "加入了群组"),
+        Body::GroupLeft => language.pick("left the group", "退出了群组"),
+        Body::GroupDeleted => language.pick("deleted the group", "解散了群组"),
+        _ => language.pick(
+            "did something new to this program",
+            "进行了本程序尚不支持的操作",
+        ),
+    }
+}
+
+/// An event that is no message; `None` when there is nothing to say.
+pub(crate) fn event(event: &Event, language: Language) -> Option<String> {
+    Some(match (event, language) {
+        (Event::Disconnected { reason }, Language::English) => {
+            format!("* connection lost ({reason}); connecting again ...")
+        }
+        (Event::Disconnected { reason }, Language::Chinese) => {
+            format!("* 连接已断开（{reason}），正在重新连接……")
+        }
+        (
+            Event::Unreachable {
+                failures: 3,
+                reason,
+            },
+            Language::English,
+        ) => {
+            format!("* the server cannot be reached ({reason}); still trying")
+        }
+        (
+            Event::Unreachable {
+                failures: 3,
+                reason,
+            },
+            Language::Chinese,
+        ) => {
+            format!("* 仍无法连接服务器（{reason}），将继续尝试")
+        }
+        (Event::Connected, _) => language
+            .pick("* connected; you are not signed in", "* 已连接，尚未登录")
+            .to_owned(),
+        (Event::Reconnected { resent: 0 }, _) => language
+            .pick("* connected and signed in again", "* 已重新连接并登录")
+            .to_owned(),
+        (Event::Reconnected { resent }, Language::English) => {
+            format!("* connected and signed in again; {resent} messages were sent again")
+        }
+        (Event::Reconnected { resent }, Language::Chinese) => {
+            format!("* 已重新连接并登录，重发了 {resent} 条消息")
+        }
+        (Event::SignedOut { reason }, Language::English) => {
+            format!("* you were signed out: {reason}")
+        }
+        (Event::SignedOut { reason }, Language::Chinese) => format!("* 您已被登出：{reason}"),
+        (Event::Problem { code, text }, Language::English) => {
+            format!("* the server reports problem {code}: {text}")
+        }
+        (Event::Problem { code, text }, Language::Chinese) => {
+            format!("* 服务器报告问题 {code}：{text}")
+        }
+        _ => return None,
+    })
+}
+
+fn presence(presence: Presence, language: Language) -> &'static str {
+    match presence {
+        Presence::Online => language.pick("online", "在线"),
+        Presence::Offline => language.pick("offline", "离线"),
+    }
+}
+
+/// A friend as a line.
+pub(crate) fn friend(friend: &Friend, language: Language) -> String {
+    let state = presence(friend.presence, language);
+    format!("{} ({}) {state}", friend.name, friend.user)
+}
+
+/// A group as a line.
+pub(crate) fn group(group: &Group, language: Language) -> String {
+    let members: Vec<String> = group
+        .members
+        .iter()
+        .map(|member| {
+            let state = presence(member.presence, language);
+            let admin = match member.role {
+                Role::Admin => language.pick(", admin", "，群主"),
+                Role::Member => "",
+            };
+            format!("{} ({}) {state}{admin}", member.name, member.user)
+        })
+        .collect();
+    let description = match group.description.as_str() {
+        "" => String::new(),
+        description => format!(" - {description}"),
+    };
+    let members = members.join("; ");
+    format!("{} ({}){description}: {members}", group.name, group.group)
+}
+
+/// A line that was not understood.
+pub(crate) fn not_understood(line: &str, language: Language) -> String {
+    match language {
+        Language::English => format!(
+            "\"{line}\" is not understood: type a number of the menu or a command; help shows them"
+        ),
+        Language::Chinese => format!("无法识别“{line}”：请输入菜单编号或命令，输入 help 查看"),
+    }
+}
+
+/// How a command is to be typed.
+pub(crate) fn usage(usage: &str, example: &str, language: Language) -> String {
+    match language {
+        Language::English => format!("type: {usage}   for example: {example}"),
+        Language::Chinese => format!("格式：{usage}   例如：{example}"),
+    }
+}
