@@ -41,6 +41,9 @@ struct Options {
     size: usize,
 }
 
+/// Users that register and log in at a time: hashing their passwords keeps the cores busy.
+const ENTERING_MAX: usize = 8;
+
 fn main() -> Result<(), Box<dyn Error>> {
     let options = Options::parse();
     let cluster = Cluster::start(ClusterOptions::new(build_binaries(Profile::Release)?))?;
@@ -52,6 +55,12 @@ fn main() -> Result<(), Box<dyn Error>> {
         cluster.proxy(0).address(),
         cluster.proxy(1).address(),
     );
+    wait_until("all connections are open", Duration::from_secs(60), || {
+        run.opened.load(Ordering::Relaxed) == 2 * options.pairs
+    });
+    for _ in 0..ENTERING_MAX {
+        run.enter_next();
+    }
     wait_until("all users are logged in", Duration::from_secs(300), || {
         run.logged_in.load(Ordering::Relaxed) == 2 * options.pairs
     });
@@ -149,6 +158,8 @@ struct Run {
     epoch: Instant,
     size: usize,
     users: Vec<Mutex<LoadEntry>>,
+    opened: AtomicUsize,
+    entered: AtomicUsize,
     logged_in: AtomicUsize,
     befriended: AtomicUsize,
     stop: AtomicBool,
@@ -163,6 +174,7 @@ struct LoadEntry {
 }
 
 enum Command {
+    Enter,
     Befriend(i32),
     Start,
 }
@@ -173,6 +185,8 @@ impl Run {
             epoch: Instant::now(),
             size: options.size,
             users: (0..2 * options.pairs).map(|_| Mutex::default()).collect(),
+            opened: AtomicUsize::new(0),
+            entered: AtomicUsize::new(0),
             logged_in: AtomicUsize::new(0),
             befriended: AtomicUsize::new(0),
             stop: AtomicBool::new(false),
@@ -184,6 +198,14 @@ impl Run {
     /// Even indices send, each to the odd one behind it.
     fn senders(&self) -> impl Iterator<Item = usize> {
         (0..self.users.len()).step_by(2)
+    }
+
+    /// Has the next user register and log in.
+    fn enter_next(&self) {
+        let next = self.entered.fetch_add(1, Ordering::Relaxed);
+        if next < self.users.len() {
+            self.command(next, Command::Enter);
+        }
     }
 
     fn befriend(&self) {
@@ -258,6 +280,16 @@ impl LoadUser {
             request_id: 1,
         };
         conn.write_with(|out| frame::encode(&request, out));
+    }
+
+    fn register(&self, conn: &mut Connection<'_>) {
+        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        let name = format!("load {} {}", now.unwrap_or_default().as_nanos(), self.index);
+        let request = RegisterRequest {
+            user_name: name.into(),
+            user_password: Bytes::from_static(b"load"),
+        };
+        Self::send(conn, MessageId::REGISTER, &request);
     }
 
     fn chat(&mut self, conn: &mut Connection<'_>) {
@@ -339,6 +371,7 @@ impl LoadUser {
                 expect(answer.error_code, &answer.error_text)?;
                 self.run.users[self.index].lock().id = self.id;
                 self.run.logged_in.fetch_add(1, Ordering::Relaxed);
+                self.run.enter_next();
             }
             MessageId::ADD_FRIEND_ANSWER => {
                 let answer = AddFriendResponse::decode(frame.content)?;
@@ -373,14 +406,8 @@ fn expect(error_code: i32, text: &str) -> Result<(), String> {
 }
 
 impl Handler for LoadUser {
-    fn opened(&mut self, conn: &mut Connection<'_>) {
-        let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
-        let name = format!("load {} {}", now.unwrap_or_default().as_nanos(), self.index);
-        let request = RegisterRequest {
-            user_name: name.into(),
-            user_password: Bytes::from_static(b"load"),
-        };
-        Self::send(conn, MessageId::REGISTER, &request);
+    fn opened(&mut self, _conn: &mut Connection<'_>) {
+        self.run.opened.fetch_add(1, Ordering::Relaxed);
     }
 
     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
@@ -397,6 +424,7 @@ impl Handler for LoadUser {
         self.mailbox.take(&mut commands);
         for command in commands {
             match command {
+                Command::Enter => self.register(conn),
                 Command::Befriend(friend_id) => {
                     self.friend = friend_id;
                     let request = AddFriendRequest {

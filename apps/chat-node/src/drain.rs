@@ -121,6 +121,28 @@ impl Drain {
         }
     }
 
+    /// As [`wait`](Self::wait), but for at most `patience`; `None` when nothing happened in it.
+    pub fn wait_for(&self, patience: Duration) -> Option<Instant> {
+        let until = Instant::now() + patience;
+        let mut phase = self.shared.phase.lock();
+        loop {
+            match *phase {
+                Phase::Running => {
+                    if self
+                        .shared
+                        .changed
+                        .wait_until(&mut phase, until)
+                        .timed_out()
+                    {
+                        return None;
+                    }
+                }
+                Phase::Draining { deadline } => return Some(deadline),
+                Phase::Stopped => return Some(Instant::now()),
+            }
+        }
+    }
+
     /// Blocks until all is done or `deadline` has come, and says whether all is done.
     pub fn wait_stopped(&self, deadline: Instant) -> bool {
         let mut phase = self.shared.phase.lock();

@@ -60,8 +60,8 @@ fn without_redis_and_zookeeper_it_starts_answers_unavailable_and_drains() {
         .spawn();
     let mut program = Running(program.expect("started"));
     let mut log = BufReader::new(program.0.stderr.take().expect("piped"));
-    let ready = line_with(&mut log, "ready");
-    let address: SocketAddr = ready
+    let listens = line_with(&mut log, "listens on");
+    let address: SocketAddr = listens
         .split_whitespace()
         .last()
         .and_then(|word| word.parse().ok())
