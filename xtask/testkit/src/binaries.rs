@@ -29,31 +29,37 @@ pub fn build_binaries(profile: Profile) -> Result<PathBuf, Error> {
     let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
     let mut command = Command::new(cargo);
     command
-        .args([
-            "build",
-            "--package",
-            "chat-server",
-            "--package",
-            "chat-proxy",
-            "--bins",
-        ])
+        .args(arguments(profile))
         .arg("--message-format=json-render-diagnostics")
         .current_dir(repository_root())
         .stdin(Stdio::null())
         .stderr(Stdio::inherit());
-    if profile == Profile::Release {
-        command.arg("--release");
-    }
     let output = command.output().map_err(Error::io("running cargo build"))?;
     let messages = String::from_utf8_lossy(&output.stdout);
     let folder = messages.lines().filter_map(executable).next();
     match folder {
         Some(folder) if output.status.success() => Ok(folder),
         _ => Err(Error::CommandFailed {
-            command: "cargo build --package chat-server --package chat-proxy".to_owned(),
+            command: format!("cargo {}", arguments(profile).join(" ")),
             status: output.status,
             output: "what went wrong stands above".to_owned(),
         }),
+    }
+}
+
+/// Cargo resolves features for what is built together. For tests that is all programs, as
+/// `cargo xtask test` builds them, so that dependencies are not compiled once more.
+fn arguments(profile: Profile) -> &'static [&'static str] {
+    match profile {
+        Profile::Dev => &["build", "--workspace", "--bins"],
+        Profile::Release => &[
+            "build",
+            "--release",
+            "--package",
+            "chat-server",
+            "--package",
+            "chat-proxy",
+        ],
     }
 }
 
