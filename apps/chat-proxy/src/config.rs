@@ -61,6 +61,8 @@ struct RawProxy {
     #[serde(with = "config::duration")]
     idle_timeout: Duration,
     #[serde(with = "config::duration")]
+    idle_timeout_without_heartbeat: Duration,
+    #[serde(with = "config::duration")]
     close_timeout: Duration,
     #[serde(with = "config::duration")]
     request_timeout: Duration,
@@ -70,6 +72,8 @@ struct RawProxy {
     ack_interval: Duration,
     #[serde(with = "config::duration")]
     gap_timeout: Duration,
+    #[serde(with = "config::duration")]
+    resync_interval: Duration,
 }
 
 #[derive(Deserialize)]
@@ -121,11 +125,13 @@ impl Default for RawProxy {
             listen: None,
             loops: 2,
             idle_timeout: options.idle_timeout,
+            idle_timeout_without_heartbeat: options.idle_timeout_without_heartbeat,
             close_timeout: options.close_timeout,
             request_timeout: options.request_timeout,
             lease_ttl: options.lease_ttl,
             ack_interval: options.ack_interval,
             gap_timeout: options.gap_timeout,
+            resync_interval: options.resync_interval,
         }
     }
 }
@@ -219,11 +225,16 @@ impl Raw {
         let (proxy, limits) = (&self.proxy, &self.limits);
         for (key, duration) in [
             ("proxy.idle_timeout", proxy.idle_timeout),
+            (
+                "proxy.idle_timeout_without_heartbeat",
+                proxy.idle_timeout_without_heartbeat,
+            ),
             ("proxy.close_timeout", proxy.close_timeout),
             ("proxy.request_timeout", proxy.request_timeout),
             ("proxy.lease_ttl", proxy.lease_ttl),
             ("proxy.ack_interval", proxy.ack_interval),
             ("proxy.gap_timeout", proxy.gap_timeout),
+            ("proxy.resync_interval", proxy.resync_interval),
         ] {
             let range = Duration::from_millis(1)..=Duration::from_secs(24 * 60 * 60);
             problems.require(key, range.contains(&duration), "expected 1ms to 1day");
@@ -252,6 +263,7 @@ impl Raw {
                 .map_or(ProxyOptions::default().listen, Address::socket_addr),
             connections_max: limits.connections_max,
             idle_timeout: proxy.idle_timeout,
+            idle_timeout_without_heartbeat: proxy.idle_timeout_without_heartbeat,
             close_timeout: proxy.close_timeout,
             frame_bytes_max: size("limits.frame_size_max", limits.frame_size_max),
             requests_in_flight_per_session_max: limits.requests_in_flight_per_session_max,
@@ -261,6 +273,7 @@ impl Raw {
             held_messages_max: limits.held_messages_max,
             held_bytes_max: size("limits.held_size_max", limits.held_size_max),
             gap_timeout: proxy.gap_timeout,
+            resync_interval: proxy.resync_interval,
             request_timeout: proxy.request_timeout,
             lease_ttl: proxy.lease_ttl,
             ack_interval: proxy.ack_interval,

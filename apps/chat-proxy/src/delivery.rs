@@ -295,6 +295,11 @@ impl Delivery {
     /// After a complete answer. What it did not mention of a known conversation cannot be had, and
     /// waiting for it would stop the conversation for good; an unknown one is none of the user's.
     fn close_gap(&mut self, conversation: ConversationId, newest: u64, out: &mut Vec<Arrival>) {
+        // An own message that the services do not have here is none: a client message id that was used
+        // before is answered with the place that the first one got, in whatever conversation.
+        self.held.retain(|&(c, sequence), held| {
+            !(c == conversation && sequence <= newest && matches!(held, Held::Own))
+        });
         if !self.holds_up_to(conversation, newest) {
             return;
         }

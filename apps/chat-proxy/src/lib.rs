@@ -55,7 +55,6 @@ use acks::Acks;
 use lease::{LeaseKeeper, ToLease};
 use logouts::Logouts;
 pub use options::ProxyOptions;
-use resync::Resync;
 use services::Services;
 use session::{Session, Shared};
 
@@ -121,6 +120,7 @@ impl Proxy {
             directory: Arc::default(),
             acks: Arc::default(),
             logouts: Arc::default(),
+            resync: Arc::default(),
             last_session: AtomicU64::new(0),
         });
         let lease_held = Arc::new(AtomicBool::new(false));
@@ -232,7 +232,7 @@ impl Background {
             proxy: id,
             time_to_live: shared.options.lease_ttl,
             directory: Arc::clone(&shared.directory),
-            resync: Arc::new(Resync::default()),
+            resync: Arc::clone(&shared.resync),
             held: Arc::clone(lease_held),
             inbox,
         };

@@ -23,6 +23,8 @@ const BATCH_MAX: usize = 256;
 const ATTEMPTS_MAX: u32 = 5;
 const FIRST_BACKOFF: Duration = Duration::from_millis(100);
 const BACKOFF_MAX: Duration = Duration::from_secs(5);
+/// So many may wait; doubtful ones beyond it are left to the next login of their user.
+const DOUBTFUL_MAX: usize = 100_000;
 /// Attempts on the bus after those on the service. Then the session is left to the next login.
 const BUS_ATTEMPTS_MAX: u32 = 100;
 
@@ -35,7 +37,8 @@ pub(crate) struct Logouts {
 
 #[derive(Debug, Default)]
 struct State {
-    /// Not bounded by itself: each is a session that was counted by the limit of connections.
+    /// Not bounded by itself, but for the doubtful ones: each is a session that was counted by the limit
+    /// of connections.
     waiting: VecDeque<Logout>,
     in_work: usize,
     stop: bool,
@@ -52,12 +55,20 @@ struct Logout {
 impl Logouts {
     /// Logs the session out.
     pub(crate) fn add(&self, user: UserId, session: SessionId) {
-        self.add_after(Duration::ZERO, user, session);
+        self.insert(&mut self.state.lock(), Duration::ZERO, user, session);
     }
 
-    /// Logs the session out in a while: its login may still be carried out until then.
-    pub(crate) fn add_after(&self, delay: Duration, user: UserId, session: SessionId) {
+    /// Logs a session out whose login failed and may have made the user online all the same, or may do
+    /// so within `delay`.
+    pub(crate) fn add_doubtful(&self, delay: Duration, user: UserId, session: SessionId) {
         let mut state = self.state.lock();
+        match state.waiting.len() < DOUBTFUL_MAX {
+            true => self.insert(&mut state, delay, user, session),
+            false => log::debug!("session {}: nobody makes sure that it is over", session.0),
+        }
+    }
+
+    fn insert(&self, state: &mut State, delay: Duration, user: UserId, session: SessionId) {
         state.waiting.push_back(Logout {
             user,
             session,

@@ -20,6 +20,9 @@ pub struct ProxyOptions {
     /// A client that has sent nothing for this long is closed and logged out; clients with nothing to say
     /// send a Heartbeat every third of it. Default 90 s.
     pub idle_timeout: Duration,
+    /// The same for a client that has never sent a Heartbeat and does not acknowledge: an old one may
+    /// have nothing to say for long. Default 30 min.
+    pub idle_timeout_without_heartbeat: Duration,
     /// How long a connection that is being closed may take for its last bytes. Default 2 s.
     pub close_timeout: Duration,
     /// The longest frame of a client; a longer one ends its connection. Default 256 KiB.
@@ -41,6 +44,9 @@ pub struct ProxyOptions {
     pub held_bytes_max: usize,
     /// How long a missing message is waited for before it is fetched. Default 30 ms.
     pub gap_timeout: Duration,
+    /// How often each session asks for what it may have missed without any sign of it, as when a chat
+    /// server died between a commit and its push. Default 60 s.
+    pub resync_interval: Duration,
     /// How long a call to a service may take before the client is told "unavailable". Default 5 s.
     pub request_timeout: Duration,
     /// After a proxy dies its users count as online for at most this long. The lease is renewed
@@ -56,6 +62,7 @@ impl Default for ProxyOptions {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)),
             connections_max: 100_000,
             idle_timeout: Duration::from_secs(90),
+            idle_timeout_without_heartbeat: Duration::from_secs(30 * 60),
             close_timeout: Duration::from_secs(2),
             frame_bytes_max: 256 << 10,
             requests_in_flight_per_session_max: 64,
@@ -65,6 +72,7 @@ impl Default for ProxyOptions {
             held_messages_max: 256,
             held_bytes_max: 1 << 20,
             gap_timeout: Duration::from_millis(30),
+            resync_interval: Duration::from_secs(60),
             request_timeout: Duration::from_secs(5),
             lease_ttl: Duration::from_secs(5),
             ack_interval: Duration::from_millis(100),
@@ -80,7 +88,8 @@ impl ProxyOptions {
                 output_high_bytes: self.output_high_bytes,
                 output_low_bytes: self.output_low_bytes,
                 output_bytes_max: self.output_bytes_max,
-                idle_timeout: Some(self.idle_timeout),
+                // The sharper limit, for clients that send heartbeats, is the sessions'.
+                idle_timeout: Some(self.idle_timeout_without_heartbeat),
                 close_timeout: self.close_timeout,
                 ..ConnectionOptions::default()
             },

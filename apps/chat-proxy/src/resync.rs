@@ -1,4 +1,7 @@
-//! Has every session fetch what it may have missed, a few at a time.
+//! Has sessions fetch what they may have missed, a few at a time.
+//!
+//! All of them do when the bus was away, and each does now and then by itself: a push may also be lost
+//! where no proxy notices, between the servers and the bus.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -31,11 +34,18 @@ pub(crate) struct Permit(Option<Arc<Resync>>);
 impl Resync {
     /// Starts over with all sessions of `directory`.
     pub(crate) fn start(self: &Arc<Self>, directory: &Directory) {
-        let sessions = directory.logged_in();
-        self.queue.lock().waiting = sessions
-            .into_iter()
-            .map(|(_, session, mailbox)| (session, mailbox))
-            .collect();
+        let sessions = directory.logged_in().into_iter();
+        let all = sessions.map(|(_, session, mailbox)| (session, mailbox));
+        let all: VecDeque<_> = all.collect();
+        let replaced = std::mem::replace(&mut self.queue.lock().waiting, all);
+        // Not under the lock: a mailbox may hold a permit.
+        drop(replaced);
+        self.go_on();
+    }
+
+    /// One session's turn has come. It must not ask again before it got its permit.
+    pub(crate) fn add(self: &Arc<Self>, session: SessionId, mailbox: SessionMailbox) {
+        self.queue.lock().waiting.push_back((session, mailbox));
         self.go_on();
     }
 

@@ -22,6 +22,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
 use chat_proto::conversation::{ConversationId, UserId};
@@ -38,7 +39,7 @@ use crate::delivery::{Arrival, Delivery, OwnMessage};
 use crate::directory::{Directory, SessionId, SessionMailbox};
 use crate::logouts::Logouts;
 use crate::requests::{self, Request, answer_frame};
-use crate::resync::Permit;
+use crate::resync::{Permit, Resync};
 use crate::services::Services;
 
 mod fetching;
@@ -54,6 +55,7 @@ pub(crate) struct Shared {
     pub(crate) directory: Arc<Directory>,
     pub(crate) acks: Arc<Acks>,
     pub(crate) logouts: Arc<Logouts>,
+    pub(crate) resync: Arc<Resync>,
     pub(crate) last_session: AtomicU64,
 }
 
@@ -120,6 +122,40 @@ pub(crate) struct Session {
     in_flight: usize,
     /// Nothing more is read; when nothing is in flight the connection closes.
     finishing: bool,
+    /// When the client last sent something.
+    heard_at: Instant,
+    /// The client is one that sends heartbeats, and [`Timer::Silence`] runs.
+    heartbeats: bool,
+}
+
+/// What a connection's timers are for; their tokens.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Timer {
+    /// The client may have been silent for too long.
+    Silence,
+    /// A gap has had its time, or a failed fetch its pause.
+    Gap(SessionId),
+    /// The login is to look for what it may have missed.
+    Resync(SessionId),
+}
+
+impl Timer {
+    fn token(self) -> u64 {
+        match self {
+            Self::Silence => 0,
+            Self::Gap(session) => session.0 << 1,
+            Self::Resync(session) => (session.0 << 1) | 1,
+        }
+    }
+
+    fn of(token: u64) -> Self {
+        let session = SessionId(token >> 1);
+        match token {
+            0 => Self::Silence,
+            token if token & 1 == 0 => Self::Gap(session),
+            _ => Self::Resync(session),
+        }
+    }
 }
 
 /// Boxed: most connections of a big proxy are idle, and many of those not logged in.
@@ -174,6 +210,8 @@ impl Session {
             state: State::Anonymous,
             in_flight: 0,
             finishing: false,
+            heard_at: Instant::now(),
+            heartbeats: false,
         }
     }
 
@@ -182,7 +220,7 @@ impl Session {
             MessageId::REGISTER => self.register(conn, frame),
             MessageId::LOGIN => self.log_in(conn, frame),
             MessageId::LOGOUT => self.log_out(conn, frame),
-            MessageId::HEARTBEAT => heartbeat(conn, frame),
+            MessageId::HEARTBEAT => self.heartbeat(conn, frame),
             MessageId::DELIVERY_ACK => self.delivery_ack(conn, frame),
             MessageId::ADD_FRIEND => self.forward::<AddFriendRequest>(conn, frame),
             MessageId::DELETE_FRIEND => self.forward::<DeleteFriendRequest>(conn, frame),
@@ -222,6 +260,39 @@ impl Session {
         }
     }
 
+    fn heartbeat(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
+        self.expect_heartbeats(conn);
+        match Heartbeat::decode(frame.content) {
+            Ok(beat) => conn.send(answer_frame(
+                MessageId::HEARTBEAT_ANSWER,
+                frame.request_id,
+                &beat,
+            )),
+            Err(_) => notice(conn, frame.request_id, UNREADABLE.0, UNREADABLE.1),
+        }
+    }
+
+    /// The client has shown that it knows heartbeats: from here on its silence means that it has gone.
+    /// One that does not know them may be silent for longer.
+    fn expect_heartbeats(&mut self, conn: &mut Connection<'_>) {
+        if !std::mem::replace(&mut self.heartbeats, true) {
+            let timeout = self.shared.options.idle_timeout;
+            conn.set_timer(timeout, Timer::Silence.token());
+        }
+    }
+
+    fn silence_timer(&mut self, conn: &mut Connection<'_>) {
+        let timeout = self.shared.options.idle_timeout;
+        let left = timeout.saturating_sub(self.heard_at.elapsed());
+        if !left.is_zero() {
+            conn.set_timer(left, Timer::Silence.token());
+        } else if conn.is_open() {
+            log::debug!("{}: no heartbeat; closed", conn.peer_addr());
+            self.leave();
+            conn.close();
+        }
+    }
+
     fn is_busy(&self) -> bool {
         self.in_flight >= self.shared.options.requests_in_flight_per_session_max
     }
@@ -250,7 +321,7 @@ impl Session {
                 }
             }
             ToSession::Fetched { session, answer } => self.fetched(conn, session, answer),
-            ToSession::Resync { session, permit } => self.resync(session, permit),
+            ToSession::Resync { session, permit } => self.resync(conn, session, permit),
             ToSession::SignOut { session, reason } => self.sign_out(conn, session, reason),
         }
     }
@@ -385,6 +456,7 @@ impl Active {
 
 impl Handler for Session {
     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
+        self.heard_at = Instant::now();
         while conn.is_open() && !self.finishing {
             match frame::decode(input, self.shared.options.frame_bytes_max) {
                 Ok(None) => return,
@@ -422,7 +494,11 @@ impl Handler for Session {
     }
 
     fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
-        self.fetch_timer(conn, SessionId(token));
+        match Timer::of(token) {
+            Timer::Silence => self.silence_timer(conn),
+            Timer::Gap(session) => self.fetch_timer(conn, session),
+            Timer::Resync(session) => self.resync_timer(session),
+        }
     }
 
     fn drained(&mut self, conn: &mut Connection<'_>) {
@@ -468,15 +544,4 @@ fn notice(conn: &mut Connection<'_>, request_id: u64, code: i32, text: &str) {
         error_text: text.to_owned(),
     };
     conn.send(answer_frame(MessageId::ERROR, request_id, &notice));
-}
-
-fn heartbeat(conn: &mut Connection<'_>, frame: RequestFrame) {
-    match Heartbeat::decode(frame.content) {
-        Ok(beat) => conn.send(answer_frame(
-            MessageId::HEARTBEAT_ANSWER,
-            frame.request_id,
-            &beat,
-        )),
-        Err(_) => notice(conn, frame.request_id, UNREADABLE.0, UNREADABLE.1),
-    }
 }

@@ -1,6 +1,7 @@
 //! What every chat must do, as functions of a running [`System`]. Each makes users of its own, so
 //! all of them may run on one system at once.
 
+use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
@@ -34,6 +35,10 @@ pub const CASES: &[Case] = &[
     (
         "offline_messages_wait_for_the_login",
         offline_messages_wait_for_the_login,
+    ),
+    (
+        "a_long_absence_is_made_up_for_once_and_in_order",
+        a_long_absence_is_made_up_for_once_and_in_order,
     ),
     ("pending_until_acknowledged", pending_until_acknowledged),
     (
@@ -330,6 +335,72 @@ fn offline_messages_wait_for_the_login(system: &System) {
         messages.last().unwrap().message_type(),
         MessageType::DeleteFriend
     );
+}
+
+fn a_long_absence_is_made_up_for_once_and_in_order(system: &System) {
+    // More than twice what a login's answer holds, from several friends.
+    const FRIENDS: usize = 10;
+    const EACH: usize = 500;
+    let mut client = WireClient::connect(system.right);
+    let user = new_user(&mut client);
+    let senders: Vec<i32> = std::thread::scope(|scope| {
+        let write = || {
+            let mut sender = member(system.left);
+            assert_eq!(sender.add_friend(user).error_code, code::SUCCESS);
+            for from in (0..EACH).step_by(50) {
+                for i in from..from + 50 {
+                    let request = sender.chat_request(user, &i.to_string(), 0);
+                    sender.send(MessageId::FRIEND_CHAT, &request);
+                }
+                for _ in 0..50 {
+                    let answer = FriendChatResponse::decode(sender.any_answer().content);
+                    assert_eq!(answer.unwrap().error_code, code::SUCCESS);
+                }
+            }
+            sender.user_id
+        };
+        let writing: Vec<_> = (0..FRIENDS).map(|_| scope.spawn(write)).collect();
+        writing.into_iter().map(|one| one.join().unwrap()).collect()
+    });
+    let expected: Vec<String> = (0..EACH).map(|i| i.to_string()).collect();
+    // First a client that could acknowledge and does not, then an old one, which counts as having
+    // received what was written to it.
+    for acknowledges in [true, false] {
+        let mut client = WireClient::connect(system.right);
+        let answer = login(&mut client, user, acknowledges);
+        let mut texts: HashMap<i32, Vec<String>> = HashMap::new();
+        let mut read = |sender: Option<Sender>, content: &str| {
+            let texts = texts.entry(sender.unwrap().user_id).or_default();
+            texts.push(content.to_owned());
+        };
+        let listed = offline(&answer).iter();
+        let listed = listed.filter(|m| m.message_type == MessageType::FriendChat as i32);
+        let mut count = 0;
+        for message in listed {
+            read(message.sender.clone(), &message.content);
+            count += 1;
+        }
+        assert!(
+            (1..FRIENDS * EACH).contains(&count),
+            "{count} in the answer"
+        );
+        while count < FRIENDS * EACH {
+            let push = client.any_push();
+            if push.message_id == MessageId::RECV_FRIEND.0 {
+                let chat = FriendChatRequest::decode(push.content).unwrap();
+                read(chat.sender, &chat.content);
+                count += 1;
+            }
+        }
+        for sender in &senders {
+            assert_eq!(texts[sender], expected, "acknowledges: {acknowledges}");
+        }
+        client.assert_no_push();
+    }
+    eventually("nothing is pending any more", || {
+        let mut client = WireClient::connect(system.right);
+        offline(&login(&mut client, user, true)).is_empty()
+    });
 }
 
 fn pending_until_acknowledged(system: &System) {

@@ -96,13 +96,19 @@ impl WireClient {
 
     /// The next push, which must have this id.
     pub fn push<M: prost::Message + Default>(&mut self, id: MessageId) -> M {
+        let frame = self.any_push();
+        assert_eq!(frame.message_id, id.0);
+        M::decode(frame.content).expect("a readable push")
+    }
+
+    /// The next push, of whatever kind.
+    pub fn any_push(&mut self) -> ResponseFrame {
         let frame = match self.pushes.pop_front() {
             Some(frame) => frame,
             None => self.read_frame(PATIENCE).expect("a push"),
         };
         assert_eq!(frame.request_id, 0, "a push and no answer");
-        assert_eq!(frame.message_id, id.0);
-        M::decode(frame.content).expect("a readable push")
+        frame
     }
 
     /// Asserts that nothing has been pushed, as of an answer that was asked for just now.

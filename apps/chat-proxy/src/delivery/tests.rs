@@ -174,6 +174,17 @@ fn a_gap_that_the_services_cannot_fill_does_not_stop_the_conversation() {
 }
 
 #[test]
+fn an_own_message_that_is_none_of_the_conversation_hides_nothing() {
+    let mut shown = Shown::after_login(&[mark(pair(2), 1)]);
+    shown.own(pair(2), 500, OwnMessage::Continues);
+    assert!(shown.overdue().is_some());
+    shown.fetched(&[], vec![mark(pair(2), 1)]);
+    shown.push(pair(2), 2);
+    assert_eq!(shown.take(), [2]);
+    assert!(!shown.delivery.arm_timer());
+}
+
+#[test]
 fn what_overflows_is_fetched() {
     let mut shown = Shown::after_login(&[mark(pair(2), 0)]);
     for sequence in 2..=20 {

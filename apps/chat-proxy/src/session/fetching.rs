@@ -8,7 +8,7 @@ use chat_proto::ids::code;
 use chat_proto::messages::{FetchPendingRequest, FetchPendingResponse};
 use nexus_net::Connection;
 
-use super::{Active, Session, SessionMailbox, Shared, State, ToSession};
+use super::{Active, Session, SessionMailbox, Shared, State, Timer, ToSession};
 use crate::delivery::Fetched;
 use crate::directory::SessionId;
 use crate::push;
@@ -24,8 +24,10 @@ pub(super) struct Fetching {
     when_written: bool,
     /// Failures in a row.
     failures: u32,
-    /// Held while a resync is under way.
+    /// Held while a resync's call is under way.
     permit: Option<Permit>,
+    /// The next resync is set for a time.
+    resync_is_timed: bool,
 }
 
 impl Fetching {
@@ -38,11 +40,26 @@ impl Fetching {
 
 impl Session {
     /// Something may have been missed.
-    pub(super) fn resync(&mut self, session: SessionId, permit: Permit) {
-        if let Some(active) = self.active(session) {
-            active.delivery.resync();
+    pub(super) fn resync(&mut self, conn: &mut Connection<'_>, session: SessionId, permit: Permit) {
+        let interval = self.shared.options.resync_interval;
+        let Some(active) = self.active(session) else {
+            return;
+        };
+        active.resync_after(conn, interval);
+        active.delivery.resync();
+        // A client that is at a page already gets the rest when it has taken that.
+        if !active.fetching.when_written {
             active.fetching.permit = Some(permit);
             self.fetch();
+        }
+    }
+
+    /// It is time to look for what may have been missed: as soon as it is this session's turn.
+    pub(super) fn resync_timer(&mut self, session: SessionId) {
+        if let Some(active) = self.active(session) {
+            active.fetching.resync_is_timed = false;
+            let mailbox = Arc::clone(&self.mailbox);
+            self.shared.resync.add(session, mailbox);
         }
     }
 
@@ -89,13 +106,14 @@ impl Session {
             more: answer.more,
         };
         active.fetching.failures = 0;
+        // Further pages wait for the client, for whom nobody else shall wait.
+        active.fetching.permit = None;
         let mut arrivals = Vec::new();
         active.delivery.handle_fetched(fetched, &mut arrivals);
         active.show(conn, arrivals);
         if active.delivery.fetches_everything_now() {
             active.fetching.go_on_when_written(conn);
         } else {
-            active.fetching.permit = None;
             active.watch_gaps(conn, gap_timeout);
         }
     }
@@ -114,7 +132,14 @@ impl Active {
     /// Starts the timer, if something is missing.
     pub(super) fn watch_gaps(&mut self, conn: &mut Connection<'_>, timeout: Duration) {
         if self.delivery.arm_timer() {
-            conn.set_timer(timeout, self.session.0);
+            conn.set_timer(timeout, Timer::Gap(self.session).token());
+        }
+    }
+
+    /// Starts the timer of the next resync, unless it runs.
+    pub(super) fn resync_after(&mut self, conn: &mut Connection<'_>, delay: Duration) {
+        if !std::mem::replace(&mut self.fetching.resync_is_timed, true) {
+            conn.set_timer(delay, Timer::Resync(self.session).token());
         }
     }
 
@@ -153,4 +178,12 @@ impl Active {
             let _ = mailbox.send(ToSession::Fetched { session, answer });
         });
     }
+}
+
+/// When a session's first resync is due: spread over the second half of the interval, for sessions that
+/// began together.
+pub(super) fn first_resync(session: SessionId, interval: Duration) -> Duration {
+    // The golden ratio's multiples, modulo one, are far from each other.
+    let [.., spread] = session.0.wrapping_mul(0x9E37_79B9_7F4A_7C15).to_le_bytes();
+    interval / 2 + interval / 512 * u32::from(spread)
 }

@@ -6,6 +6,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chat_proto::conversation::UserId;
@@ -19,7 +20,7 @@ use prost::Message as _;
 
 use super::{
     Active, Fetching, LoggingIn, Logout, NOT_LOGGED_IN, NOT_YOURSELF, Refusal, Session, Shared,
-    State, TOO_MANY, ToSession, UNREADABLE,
+    State, TOO_MANY, ToSession, UNREADABLE, fetching,
 };
 use crate::delivery::Delivery;
 use crate::directory::SessionId;
@@ -41,13 +42,22 @@ pub(crate) struct Answer {
 }
 
 impl Answer {
+    /// The code of an answer; `None` if there is none.
+    fn code(&self) -> Option<i32> {
+        let response = self.result.as_ref().ok()?.response.as_ref()?;
+        Some(response.error_code)
+    }
+
     fn succeeded(&self) -> bool {
-        let response = self
-            .result
-            .as_ref()
-            .ok()
-            .and_then(|reply| reply.response.as_ref());
-        response.is_some_and(|response| response.error_code == code::SUCCESS)
+        self.code() == Some(code::SUCCESS)
+    }
+
+    /// Whether the service failed at a point that may lie after it made the user online.
+    fn is_doubtful(&self) -> bool {
+        match &self.result {
+            Ok(_) => matches!(self.code(), None | Some(code::UNAVAILABLE | code::INTERNAL)),
+            Err(error) => may_have_run(error.code()),
+        }
     }
 }
 
@@ -63,14 +73,15 @@ fn undo(shared: &Shared, answer: &Answer) {
     let Some(user) = answer.user else {
         return;
     };
-    match &answer.result {
-        Ok(_) if answer.succeeded() => shared.logouts.add(user, answer.session),
-        // It may be carried out yet; not later than its deadline.
-        Err(error) if may_have_run(error.code()) => {
-            let timeout = shared.options.request_timeout;
-            shared.logouts.add_after(timeout, user, answer.session);
-        }
-        Ok(_) | Err(_) => {}
+    if answer.succeeded() {
+        shared.logouts.add(user, answer.session);
+    } else if answer.is_doubtful() {
+        // Without an answer it may be carried out yet; not later than its deadline.
+        let delay = match answer.result {
+            Ok(_) => Duration::ZERO,
+            Err(_) => shared.options.request_timeout,
+        };
+        shared.logouts.add_doubtful(delay, user, answer.session);
     }
 }
 
@@ -187,7 +198,12 @@ impl Session {
             active.delivery.resync();
             active.fetching.go_on_when_written(conn);
         }
+        let interval = self.shared.options.resync_interval;
+        active.resync_after(conn, fetching::first_resync(session, interval));
         self.state = State::LoggedIn(active);
+        if acknowledges {
+            self.expect_heartbeats(conn);
+        }
         self.deliver(conn, session, |delivery, out| {
             delivery.handle_login(&reply.marks, out)
         });

@@ -1,5 +1,7 @@
 //! What reaches a client that did not ask, in which order, and when it counts as received.
 
+use std::time::Duration;
+
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 
@@ -187,6 +189,34 @@ fn what_was_missed_while_the_bus_was_away_is_fetched_when_it_is_back() {
     for client in &mut clients {
         assert_eq!(client.expect_push(), 1);
     }
+}
+
+#[test]
+fn what_nobody_pushed_is_found_all_the_same() {
+    let interval = Duration::from_millis(200);
+    let setting = Setting::with(|options| options.resync_interval = interval);
+    let mut bob = setting.logged_in(2);
+    // Again and again, in a conversation that is new and in one that is known.
+    for sequence in 1..=3 {
+        assert_eq!(setting.fake.commit(1, 2), sequence);
+        assert_eq!(bob.expect_push(), sequence);
+    }
+    bob.expect_silence();
+}
+
+#[test]
+fn a_message_that_was_stored_after_its_sender_was_told_otherwise_leaves_no_gap() {
+    let setting = Setting::with(|options| options.request_timeout = Duration::from_millis(300));
+    let (mut ann, mut bob) = (setting.logged_in(1), setting.logged_in(2));
+    setting.fake.script(|state| state.hold_chats = true);
+    let (id, answer_id) = (MessageId::FRIEND_CHAT, MessageId::FRIEND_CHAT_ANSWER);
+    let answer: FriendChatResponse = ann.ask(id, &chat(1, 2, "hello"), answer_id);
+    assert_eq!(answer.error_code, code::UNAVAILABLE);
+    setting.fake.release_chats();
+    assert_eq!(bob.expect_push(), 1);
+    let answer: FriendChatResponse = bob.ask(id, &chat(2, 1, "hello"), answer_id);
+    assert_eq!(answer.sequence, 2);
+    assert_eq!(ann.expect_push(), 2);
 }
 
 fn pending(from: i32, sequence: u64) -> Message {

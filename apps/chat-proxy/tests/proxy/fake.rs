@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) offline: Vec<Message>,
     /// Logins that have made their user online.
     pub(crate) claims: usize,
+    /// Logins fail after they have made their user online.
+    pub(crate) fail_logins: bool,
     /// Logins wait while this is set.
     pub(crate) hold_logins: bool,
     /// Chats are kept here, unanswered, while this is set.
@@ -278,6 +280,12 @@ impl UserServiceRpc for Fake {
             (state.marks(user), std::mem::take(&mut state.offline))
         });
         self.wait("logins are not held", |state| !state.hold_logins);
+        if self.state.lock().fail_logins {
+            return Ok(LoginReply {
+                response: Some(answer(code::UNAVAILABLE)),
+                marks: vec![],
+            });
+        }
         Ok(LoginReply {
             response: Some(LoginResponse {
                 offline_message_list: Some(OfflineMessageList { messages }),

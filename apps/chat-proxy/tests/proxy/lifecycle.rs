@@ -28,13 +28,29 @@ fn a_connection_that_closes_logs_its_user_out() {
 #[test]
 fn a_silent_client_is_closed_and_a_heartbeat_keeps_one() {
     let setting = Setting::with(|options| options.idle_timeout = Duration::from_secs(2));
-    let (mut silent, mut alive) = (setting.logged_in(1), setting.logged_in(2));
-    while setting.is_online(1) {
+    let mut silent = [setting.connect(), setting.logged_in(2)];
+    // Both show that they know heartbeats, each in its way.
+    silent[0].log_in(1, true);
+    silent[1].expect_silence();
+    let (mut alive, mut old) = (setting.logged_in(3), setting.logged_in(4));
+    while setting.is_online(1) || setting.is_online(2) {
         alive.expect_silence();
     }
-    silent.expect_closed();
+    for silent in &mut silent {
+        silent.expect_closed();
+    }
     alive.expect_silence();
-    assert!(setting.is_online(2));
+    // One that does not know them may be silent.
+    old.expect_silence();
+}
+
+#[test]
+fn a_client_without_heartbeats_is_closed_when_it_has_been_silent_for_long() {
+    let setting =
+        Setting::with(|options| options.idle_timeout_without_heartbeat = Duration::from_secs(1));
+    let mut old = setting.logged_in(1);
+    old.expect_closed();
+    wait_until("the logout", || !setting.is_online(1));
 }
 
 #[test]
@@ -162,6 +178,17 @@ fn a_login_that_took_too_long_is_undone_and_may_be_repeated() {
     wait_until("the logout", || !setting.is_online(1));
     assert_eq!(client.log_in(1, false).error_code, code::SUCCESS);
     assert!(setting.is_online(1));
+}
+
+#[test]
+fn a_login_that_failed_after_it_made_its_user_online_is_undone() {
+    let setting = Setting::new();
+    setting.fake.script(|state| state.fail_logins = true);
+    let mut client = setting.connect();
+    assert_eq!(client.log_in(1, false).error_code, code::UNAVAILABLE);
+    wait_until("the logout", || !setting.is_online(1));
+    setting.fake.script(|state| state.fail_logins = false);
+    assert_eq!(client.log_in(1, false).error_code, code::SUCCESS);
 }
 
 #[test]
