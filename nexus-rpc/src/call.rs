@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::future::Future;
 use std::marker::PhantomData;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, Waker};
@@ -19,7 +20,7 @@ use crate::{ErrorCode, RpcError};
 /// What a call may differ in from the channel's defaults.
 #[derive(Debug, Clone, Default)]
 pub struct CallOptions {
-    /// How long the caller waits. Default: the channel's.
+    /// How long the caller waits. Default: the channel's, whose bounds hold here too.
     pub timeout: Option<Duration>,
     /// Bytes to go out beside the request.
     pub attachment: Bytes,
@@ -109,7 +110,8 @@ impl<A: Message + Default> Call<A> {
     }
 
     /// Calls `callback` with the result: on the thread of the channel's loop, where it must not
-    /// block, or inside this call when the result is there already.
+    /// block, or inside this call when the result is there already. A panic in it is caught and
+    /// logged on the loop's thread; inside this call it is the caller's.
     pub fn on_complete(self, callback: impl FnOnce(Result<Reply<A>, RpcError>) + Send + 'static) {
         let limits = self.limits;
         let mut slot = self.state.slot.lock();
@@ -209,7 +211,7 @@ impl Completion {
         match std::mem::replace(&mut *slot, Slot::Taken) {
             Slot::Waiting(Waiter::Callback(callback)) => {
                 drop(slot);
-                callback(result);
+                run_foreign(|| callback(result));
             }
             Slot::Waiting(waiter) => {
                 *slot = Slot::Done(result);
@@ -218,7 +220,7 @@ impl Completion {
                     Waiter::Thread => {
                         state.done.notify_all();
                     }
-                    Waiter::Task(waker) => waker.wake(),
+                    Waiter::Task(waker) => run_foreign(|| waker.wake()),
                     Waiter::Nobody | Waiter::Callback(_) => {}
                 }
             }
@@ -235,6 +237,14 @@ impl Drop for Completion {
             ErrorCode::CONNECTION_FAILED,
             "the channel was closed before the call was answered",
         )));
+    }
+}
+
+/// Runs what a user left behind. Its panic is its own: other calls of the connection, whose loop this
+/// is, go on.
+fn run_foreign(run: impl FnOnce()) {
+    if catch_unwind(AssertUnwindSafe(run)).is_err() {
+        log::error!("the callback or waker of a call panicked");
     }
 }
 

@@ -6,18 +6,23 @@
 //!
 //! A route is made at the first call of a service and an endpoint at the first sight of an address;
 //! a call only looks them up.
+//!
+//! A call that was not sent, because the connection was not there, or that a provider refused before it
+//! ran (it is stopping, or overloaded) goes to another provider by itself, within its deadline and to at
+//! most [`PROVIDERS_PER_CALL_MAX`] of them. A call that may have run is never sent twice.
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicI64, AtomicUsize, Ordering};
 use std::sync::{Arc, Weak};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::BytesMut;
-use nexus_net::{Backoff, ConnectionOptions, LoopGroup};
+use nexus_net::{Backoff, ConnectionOptions, LoopGroup, on_loop_thread};
 use parking_lot::{Condvar, Mutex, RwLock};
 use prost::Message;
 
+use crate::bounds::{deadline_after, timeout_ms};
 use crate::call::{Call, CallOptions, Completion};
 use crate::endpoint::{Endpoint, EndpointState, Outgoing};
 use crate::registry::{Provider, Registry, Watch};
@@ -25,17 +30,22 @@ use crate::service::MethodDescriptor;
 use crate::wire::{Limits, RpcMeta, encode_frame};
 use crate::{ErrorCode, RpcError};
 
+/// Providers that one call is offered to before it fails with the last one's refusal.
+const PROVIDERS_PER_CALL_MAX: usize = 3;
+
 /// How a channel calls.
 #[derive(Debug, Clone)]
 pub struct ChannelOptions {
-    /// How long a call waits unless it says otherwise. Default 1 s.
+    /// How long a call waits unless it says otherwise. Default 1 s; at most 24 days, which is what
+    /// the protocol can say. With 0 every call fails without being sent.
     pub timeout: Duration,
     /// Calls in flight at a time to one provider; more fail with
     /// [`ErrorCode::SEND_QUEUE_FULL`]. Default 65,536.
     pub in_flight_max: usize,
     /// Frame sizes.
     pub limits: Limits,
-    /// Limits of each connection. Its `connect_timeout` is 1 s by default here.
+    /// Limits of each connection. Its `connect_timeout` is 1 s by default here, and those on bytes
+    /// are raised to the largest frame where they are below it.
     pub connection: ConnectionOptions,
     /// Delays between attempts to connect.
     pub backoff: Backoff,
@@ -96,19 +106,22 @@ impl RpcChannel {
     }
 
     /// Waits until a provider of the service is connected; for starting up. `false`: none was by
-    /// the deadline. Blocks.
+    /// the deadline. Blocks, except on an event loop's thread, where it only looks.
     pub fn wait_ready(&self, service: &'static str, deadline: Duration) -> bool {
-        let until = Instant::now() + deadline;
+        let until = deadline_after(deadline);
         let route = self.route(service);
-        let mut guard = route.changed.0.lock();
-        while !route
-            .endpoints
-            .read()
-            .iter()
-            .any(|e| e.state() == EndpointState::Ready)
-        {
-            if route.changed.1.wait_until(&mut guard, until).timed_out() {
-                return false;
+        if on_loop_thread() {
+            return route.is_ready();
+        }
+        let mut guard = route.changed.lock.lock();
+        while !route.is_ready() {
+            if route
+                .changed
+                .condition
+                .wait_until(&mut guard, until)
+                .timed_out()
+            {
+                return route.is_ready();
             }
         }
         true
@@ -117,14 +130,22 @@ impl RpcChannel {
     /// Whether a provider of the service is connected now. Looks, and does not wait; the first look
     /// starts to watch the service.
     pub fn is_ready(&self, service: &'static str) -> bool {
-        self.route(service)
-            .endpoints
-            .read()
-            .iter()
-            .any(|e| e.state() == EndpointState::Ready)
+        self.route(service).is_ready()
     }
 
-    /// Calls a method. Generated clients come here. Never blocks.
+    /// Calls of the service that were handed to a connection and are not completed, over all its
+    /// present providers.
+    pub fn in_flight(&self, service: &'static str) -> usize {
+        let route = self.route(service);
+        let endpoints = route.endpoints.read();
+        endpoints.iter().map(|endpoint| endpoint.in_flight()).sum()
+    }
+
+    /// Calls a method. Generated clients come here. Never blocks; from any thread.
+    ///
+    /// With no provider that is connected or connecting the call fails at once, with
+    /// [`ErrorCode::HOST_DOWN`]; so does one made before the registry has named any. See
+    /// [`wait_ready`](Self::wait_ready).
     pub fn call<Q, A>(
         &self,
         method: &'static MethodDescriptor,
@@ -151,6 +172,10 @@ impl RpcChannel {
         completion: Completion,
     ) -> Result<(), (Completion, RpcError)> {
         let timeout = options.timeout.unwrap_or(self.inner.options.timeout);
+        if timeout == Duration::ZERO {
+            let error = RpcError::new(ErrorCode::DEADLINE_EXCEEDED, "a timeout of 0");
+            return Err((completion, error));
+        }
         let correlation_id = self
             .inner
             .next_correlation_id
@@ -164,9 +189,7 @@ impl RpcChannel {
         meta.user_fields = options.user_fields;
         if let Some(request_meta) = &mut meta.request {
             request_meta.log_id = options.log_id;
-            // Rounded up: 0 would mean no deadline.
-            let timeout_ms = timeout.as_nanos().div_ceil(1_000_000).max(1);
-            request_meta.timeout_ms = Some(i32::try_from(timeout_ms).unwrap_or(i32::MAX));
+            request_meta.timeout_ms = Some(timeout_ms(timeout));
         }
         let mut frame = BytesMut::new();
         let limits = &self.inner.options.limits;
@@ -175,21 +198,22 @@ impl RpcChannel {
         {
             return Err((completion, RpcError::bad_request(error.to_string())));
         }
+        let route = self.route(method.service);
         let outgoing = Outgoing {
             correlation_id,
             frame: frame.freeze(),
-            deadline: Instant::now() + timeout,
+            deadline: deadline_after(timeout),
             completion,
+            route: Arc::downgrade(&route),
+            refused_by: Vec::new(),
         };
-        self.route(method.service).send(outgoing)
+        route
+            .send(outgoing)
+            .map_err(|(outgoing, error)| (outgoing.completion, error))
     }
 
     fn route(&self, service: &'static str) -> Arc<Route> {
         if let Some(route) = self.inner.routes.read().get(service) {
-            return Arc::clone(route);
-        }
-        let mut routes = self.inner.routes.write();
-        if let Some(route) = routes.get(service) {
             return Arc::clone(route);
         }
         let route = Arc::new(Route {
@@ -199,8 +223,6 @@ impl RpcChannel {
             changed: Arc::default(),
             watch: Mutex::new(None),
         });
-        routes.insert(service, Arc::clone(&route));
-        drop(routes);
         // Weak: the watch belongs to the route, which belongs to the channel.
         let for_watch = Arc::downgrade(&route);
         let inner = Arc::downgrade(&self.inner);
@@ -213,7 +235,12 @@ impl RpcChannel {
             }),
         );
         *route.watch.lock() = Some(watch);
-        route
+        // Only now, so that nobody finds a route that has not heard of its providers. Two threads
+        // may get here; the second one's route ends again.
+        let mut routes = self.inner.routes.write();
+        let winner = Arc::clone(routes.entry(service).or_insert_with(|| Arc::clone(&route)));
+        drop(routes);
+        winner
     }
 }
 
@@ -230,22 +257,21 @@ impl Inner {
             .filter_map(|provider| self.endpoint(provider.address, &route.changed))
             .collect();
         log::info!("{}: {} provider(s)", route.service, list.len());
-        // What is no longer listed is dropped outside of the lock: it fails what it has in flight.
+        // What is no longer listed is dropped outside of the lock: it may close its connection.
         let _before = std::mem::replace(&mut *route.endpoints.write(), list);
-        let _guard = route.changed.0.lock();
-        route.changed.1.notify_all();
+        route.changed.signal();
     }
 
-    fn endpoint(&self, address: SocketAddr, changed: &Changed) -> Option<Arc<Endpoint>> {
+    fn endpoint(&self, address: SocketAddr, changed: &Arc<Changed>) -> Option<Arc<Endpoint>> {
         let mut endpoints = self.endpoints.lock();
         endpoints.retain(|_, endpoint| endpoint.strong_count() > 0);
         if let Some(endpoint) = endpoints.get(&address).and_then(Weak::upgrade) {
-            endpoint.notify(Arc::clone(changed));
+            endpoint.notify(changed);
             return Some(endpoint);
         }
         match Endpoint::start(self.loops.next(), address, &self.options) {
             Ok(endpoint) => {
-                endpoint.notify(Arc::clone(changed));
+                endpoint.notify(changed);
                 endpoints.insert(address, Arc::downgrade(&endpoint));
                 Some(endpoint)
             }
@@ -258,49 +284,87 @@ impl Inner {
 }
 
 /// Signalled when an endpoint of a route changes its state, or the list does.
-pub(crate) type Changed = Arc<(Mutex<()>, Condvar)>;
+#[derive(Default)]
+pub(crate) struct Changed {
+    lock: Mutex<()>,
+    condition: Condvar,
+}
+
+impl Changed {
+    pub(crate) fn signal(&self) {
+        // With the lock, so that it does not fall between a waiter's look and its wait.
+        let _guard = self.lock.lock();
+        self.condition.notify_all();
+    }
+}
 
 /// The providers of one service.
-struct Route {
+pub(crate) struct Route {
     service: &'static str,
     endpoints: RwLock<Vec<Arc<Endpoint>>>,
     next: AtomicUsize,
-    changed: Changed,
+    changed: Arc<Changed>,
     /// Dropped with the route, which ends it.
     watch: Mutex<Option<Watch>>,
 }
 
 impl Route {
-    /// Round robin over the endpoints that are connected; without one, over those that are
-    /// connecting, where the call waits for the connection until its deadline.
-    fn send(&self, mut outgoing: Outgoing) -> Result<(), (Completion, RpcError)> {
+    fn is_ready(&self) -> bool {
         let endpoints = self.endpoints.read();
-        let mut error = RpcError::new(
-            ErrorCode::HOST_DOWN,
-            format!("no provider of {}", self.service),
-        );
+        endpoints
+            .iter()
+            .any(|endpoint| endpoint.state() == EndpointState::Ready)
+    }
+
+    /// Sends a call that some provider did not take to another one; without another, it fails with
+    /// `error`. On the loop's thread.
+    pub(crate) fn send_again(&self, outgoing: Outgoing, error: RpcError) {
+        if outgoing.refused_by.len() >= PROVIDERS_PER_CALL_MAX {
+            outgoing.completion.complete(Err(error));
+        } else if let Err((outgoing, _)) = self.send(outgoing) {
+            outgoing.completion.complete(Err(error));
+        }
+    }
+
+    /// Round robin over the endpoints that are connected; without one, over those that are
+    /// connecting, where the call waits for the connection until its deadline; without such a one,
+    /// over those that are stopping. Given back, the call was not sent.
+    #[allow(
+        clippy::result_large_err,
+        reason = "gives the call back by move, which a box would only make slower"
+    )]
+    fn send(&self, mut outgoing: Outgoing) -> Result<(), (Outgoing, RpcError)> {
+        // Nothing of the user's runs under this lock: a send only queues.
+        let endpoints = self.endpoints.read();
+        let mut error = None;
         let start = self.next.fetch_add(1, Ordering::Relaxed);
-        for wanted in [EndpointState::Ready, EndpointState::Connecting] {
-            for offset in 0..endpoints.len() {
-                let endpoint = &endpoints[(start.wrapping_add(offset)) % endpoints.len()];
-                if endpoint.state() != wanted {
+        // Each round takes in the better states again: an endpoint may become ready between them.
+        for worst in [
+            EndpointState::Ready,
+            EndpointState::Connecting,
+            EndpointState::Stopping,
+        ] {
+            let (before, after) = endpoints.split_at(start % endpoints.len().max(1));
+            for endpoint in after.iter().chain(before) {
+                if endpoint.state() > worst || outgoing.refused_by.contains(&endpoint.address()) {
                     continue;
                 }
                 match endpoint.send(outgoing) {
                     Ok(()) => return Ok(()),
                     Err((returned, reason)) => {
                         outgoing = returned;
-                        error = reason;
+                        error = Some(reason);
                     }
                 }
             }
         }
-        if !endpoints.is_empty() && error.code() == ErrorCode::HOST_DOWN {
-            error = RpcError::new(
-                ErrorCode::HOST_DOWN,
-                format!("no provider of {} can be reached", self.service),
-            );
-        }
-        Err((outgoing.completion, error))
+        let error = error.unwrap_or_else(|| {
+            let what = match endpoints.is_empty() {
+                true => format!("no provider of {}", self.service),
+                false => format!("no provider of {} can be reached", self.service),
+            };
+            RpcError::new(ErrorCode::HOST_DOWN, what)
+        });
+        Err((outgoing, error))
     }
 }

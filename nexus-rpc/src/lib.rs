@@ -7,10 +7,12 @@
 //! | [`registry`] | who provides a service: ZooKeeper, a fixed list, or this process |
 //! | `provider`, `service` | serving: [`RpcProvider`], and what generated code and handlers see |
 //! | `channel`, `endpoint`, `call` | calling: [`RpcChannel`], its connections, and [`Call`] |
+//! | `bounds` | what time-outs and limits come to |
 //!
 //! Services are defined in `.proto` files; nexus-rpc-build, called from a `build.rs`, makes a trait
 //! to implement and a client to call of each.
 
+mod bounds;
 mod call;
 mod channel;
 mod endpoint;

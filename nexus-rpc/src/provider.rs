@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::net::SocketAddr;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -9,13 +10,18 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use nexus_net::{
     Accepted, CloseReason, ConnHandle, Connection, ConnectionOptions, DrainReport, Handler,
-    LoopContext, LoopGroup, ServerOptions, TcpServer, WorkerPool,
+    LoopContext, LoopGroup, ServerOptions, TcpServer, WorkerPool, on_loop_thread,
 };
 
+use crate::bounds::{deadline_after, with_room_for_frames};
 use crate::registry::{MethodInfo, Provider, Registration, Registry};
 use crate::service::{Execution, IncomingCall, MethodDescriptor, Service};
 use crate::wire::{Frame, Limits, RpcMeta, decode, encode_payload};
 use crate::{ErrorCode, RpcError};
+
+/// How long a draining connection refuses calls before it may close: so long a caller that is just
+/// calling has to hear the refusal and go elsewhere. A call that meets the close itself is lost.
+const REFUSE_BEFORE_CLOSE: Duration = Duration::from_millis(100);
 
 /// How a provider serves.
 #[derive(Debug, Clone)]
@@ -30,7 +36,8 @@ pub struct ProviderOptions {
     pub in_flight_max: usize,
     /// Frame sizes.
     pub limits: Limits,
-    /// Limits of each connection.
+    /// Limits of each connection. Those on bytes are raised to the largest frame where they are
+    /// below it.
     pub connection: ConnectionOptions,
     /// The address to register when it is not the one listened on (a wildcard address, NAT).
     pub advertise: Option<SocketAddr>,
@@ -125,6 +132,10 @@ impl ProviderBuilder {
             None => Arc::new(LoopGroup::start("rpc", 2)?),
         };
         let options = self.options;
+        let reachable_at = options.advertise.unwrap_or(address);
+        if self.registry.is_some() && reachable_at.ip().is_unspecified() {
+            return Err(ProviderError::NotAdvertisable(reachable_at));
+        }
         let pool = WorkerPool::start(
             "rpc-worker",
             options.worker_threads,
@@ -138,7 +149,7 @@ impl ProviderBuilder {
             in_flight_max: options.in_flight_max,
         });
         let server_options = ServerOptions {
-            connection: options.connection,
+            connection: with_room_for_frames(options.connection, &options.limits),
             ..ServerOptions::default()
         };
         let for_connections = Arc::clone(&shared);
@@ -151,9 +162,6 @@ impl ProviderBuilder {
         let address = options.advertise.unwrap_or(server.local_addr());
         let mut registrations = Vec::new();
         if let Some(registry) = &self.registry {
-            if address.ip().is_unspecified() {
-                return Err(ProviderError::NotAdvertisable(address));
-            }
             let provider = Provider {
                 address,
                 weight: options.weight,
@@ -168,9 +176,9 @@ impl ProviderBuilder {
             }
         }
         Ok(RpcProvider {
-            server,
             registrations,
-            shared,
+            server,
+            pool: Pool(shared),
             discovery_delay: options.discovery_delay,
             _loops: loops,
             _registry: self.registry,
@@ -178,13 +186,14 @@ impl ProviderBuilder {
     }
 }
 
-/// A running provider. Dropping it deregisters and cuts its connections off; for an orderly end
-/// call [`drain`](Self::drain) first.
+/// A running provider. Dropping it deregisters, cuts its connections off, and waits for pooled handlers
+/// to end (on an event loop's thread it does not wait); for an orderly end call [`drain`](Self::drain)
+/// first. Responders that are still out then answer to nobody.
 pub struct RpcProvider {
     // In the order in which they are to be dropped.
     registrations: Vec<Registration>,
     server: TcpServer,
-    shared: Arc<Shared>,
+    pool: Pool,
     discovery_delay: Duration,
     _loops: Arc<LoopGroup>,
     /// Registrations last as long as their registry.
@@ -204,7 +213,7 @@ impl RpcProvider {
 
     /// Calls in work now.
     pub fn in_flight(&self) -> usize {
-        self.shared.in_flight.load(Ordering::Acquire)
+        self.pool.0.in_flight.load(Ordering::Acquire)
     }
 
     /// Whether all services are registered.
@@ -215,8 +224,15 @@ impl RpcProvider {
     /// Ends in order: deregisters, goes on serving for a moment so that callers notice, then lets
     /// calls in work finish while refusing new ones, and closes. Calls that are still in work at the
     /// deadline are cut off. Blocks.
+    ///
+    /// # Panics
+    /// On an event loop's thread, which would wait for itself.
     pub fn drain(&mut self, deadline: Duration) -> DrainReport {
-        let until = Instant::now() + deadline;
+        assert!(
+            !on_loop_thread(),
+            "RpcProvider::drain blocks and cannot be called on a loop thread"
+        );
+        let until = deadline_after(deadline);
         let left = || until.saturating_duration_since(Instant::now());
         let was_registered = !self.registrations.is_empty();
         for registration in self.registrations.drain(..) {
@@ -234,6 +250,26 @@ impl std::fmt::Debug for RpcProvider {
         f.debug_struct("RpcProvider")
             .field("address", &self.local_addr())
             .finish_non_exhaustive()
+    }
+}
+
+/// Ends the worker pool with the provider. The last owner of what connections share may be a loop,
+/// which must not wait for the pool's threads.
+struct Pool(Arc<Shared>);
+
+impl Drop for Pool {
+    fn drop(&mut self) {
+        if !on_loop_thread() {
+            self.0.pool.shutdown();
+            return;
+        }
+        let shared = Arc::clone(&self.0);
+        let spawned = std::thread::Builder::new()
+            .name("rpc-worker-end".to_owned())
+            .spawn(move || shared.pool.shutdown());
+        if let Err(error) = spawned {
+            log::error!("the worker pool is ended on a loop: {error}");
+        }
     }
 }
 
@@ -328,7 +364,8 @@ pub(crate) struct ConnectionCalls {
     peer: SocketAddr,
     shared: Arc<Shared>,
     in_flight: AtomicUsize,
-    draining: AtomicBool,
+    /// Close once nothing is in work.
+    closing: AtomicBool,
 }
 
 impl ConnectionCalls {
@@ -341,22 +378,21 @@ impl ConnectionCalls {
         self.shared.in_flight.fetch_add(1, Ordering::AcqRel);
     }
 
-    /// Sends one call's answer; the last one of a draining connection closes it.
+    /// Sends one call's answer; the last one of a closing connection closes it.
     pub(crate) fn answered(&self, frame: Bytes) {
         // First, so that whoever has the answer sees the count without it.
         self.shared.in_flight.fetch_sub(1, Ordering::AcqRel);
         let _ = self.conn.send(frame);
-        // SeqCst with `drain` below: one of the two sees the other's write.
-        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1
-            && self.draining.load(Ordering::SeqCst)
+        // SeqCst with `close_when_idle` below: one of the two sees the other's write.
+        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.closing.load(Ordering::SeqCst)
         {
             let _ = self.conn.close();
         }
     }
 
     /// Closes the connection once nothing is in work.
-    fn drain(&self) {
-        self.draining.store(true, Ordering::SeqCst);
+    fn close_when_idle(&self) {
+        self.closing.store(true, Ordering::SeqCst);
         if self.in_flight.load(Ordering::SeqCst) == 0 {
             // Through the loop's queue, behind the answers that other threads have put there.
             let _ = self.conn.close();
@@ -368,6 +404,8 @@ impl ConnectionCalls {
 struct ProviderConnection {
     shared: Arc<Shared>,
     calls: Arc<ConnectionCalls>,
+    /// New calls are refused.
+    draining: bool,
 }
 
 impl ProviderConnection {
@@ -377,9 +415,13 @@ impl ProviderConnection {
             peer: accepted.peer,
             shared: Arc::clone(&shared),
             in_flight: AtomicUsize::new(0),
-            draining: AtomicBool::new(false),
+            closing: AtomicBool::new(false),
         });
-        Self { shared, calls }
+        Self {
+            shared,
+            calls,
+            draining: false,
+        }
     }
 
     fn serve(&self, frame: Frame, received: Instant) -> Result<(), (i64, RpcError)> {
@@ -403,25 +445,25 @@ impl ProviderConnection {
                 "the method index does not fit the descriptor",
             ));
         };
+        if self.draining {
+            let what = "the provider is stopping";
+            return refuse(RpcError::new(ErrorCode::STOPPING, what));
+        }
+        if self.shared.in_flight.load(Ordering::Acquire) >= self.shared.in_flight_max {
+            let what = "too many calls are in work";
+            return refuse(RpcError::new(ErrorCode::OVERLOADED, what));
+        }
         self.calls.begin();
         let calls = Arc::clone(&self.calls);
         let call = IncomingCall::new(method, frame, self.shared.limits, received, calls);
-        if self.calls.draining.load(Ordering::Acquire) {
-            call.refuse(&RpcError::new(
-                ErrorCode::STOPPING,
-                "the provider is stopping",
-            ));
-            return Ok(());
-        }
-        if self.shared.in_flight.load(Ordering::Acquire) > self.shared.in_flight_max {
-            call.refuse(&RpcError::new(
-                ErrorCode::OVERLOADED,
-                "too many calls are in work",
-            ));
-            return Ok(());
-        }
         match method.execution {
-            Execution::Inline | Execution::Responder => entry.service.call(index, call),
+            Execution::Inline | Execution::Responder => {
+                // Its call is answered by being dropped; the connection's other calls go on.
+                let run = AssertUnwindSafe(|| entry.service.call(index, call));
+                if catch_unwind(run).is_err() {
+                    log::error!("the handler of {}/{} panicked", method.service, method.name);
+                }
+            }
             Execution::Pooled => {
                 let service = Arc::clone(&entry.service);
                 // Refused, the call is dropped and thereby answered.
@@ -461,11 +503,16 @@ impl Handler for ProviderConnection {
 
     fn eof(&mut self, _conn: &mut Connection<'_>) {
         // The caller may only have shut its sending side: answers in work still go out.
-        self.calls.drain();
+        self.calls.close_when_idle();
     }
 
-    fn draining(&mut self, _conn: &mut Connection<'_>) {
-        self.calls.drain();
+    fn draining(&mut self, conn: &mut Connection<'_>) {
+        self.draining = true;
+        conn.set_timer(REFUSE_BEFORE_CLOSE, 0);
+    }
+
+    fn timer(&mut self, _conn: &mut Connection<'_>, _token: u64) {
+        self.calls.close_when_idle();
     }
 
     fn closed(&mut self, _context: &mut LoopContext<'_>, reason: CloseReason) {

@@ -236,13 +236,6 @@ impl IncomingCall {
         handler(context, request, responder);
     }
 
-    /// Refuses the call.
-    pub(crate) fn refuse(mut self, error: &RpcError) {
-        if let Some(parts) = self.parts.take() {
-            parts.answer.failure(error);
-        }
-    }
-
     /// Opens the body; a call that cannot or should not run any more is answered here.
     fn start<Q: Message + Default>(mut self) -> Option<(CallContext, Q, Answer)> {
         let Parts {
@@ -345,7 +338,7 @@ impl Answer {
         let mut meta = RpcMeta::for_failure(self.correlation_id, error);
         let mut out = BytesMut::new();
         if let Err(error) = encode_payload(&mut meta, &[], &[], &self.limits, &mut out) {
-            // Only an error text beyond the frame limit gets here; the caller runs into its deadline.
+            // Only a frame limit below an error text gets here; the caller runs into its deadline.
             log::error!("an error answer cannot be written: {error}");
         }
         self.send(out);

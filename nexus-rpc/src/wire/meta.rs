@@ -19,6 +19,9 @@ mod generated {
     include!(concat!(env!("OUT_DIR"), "/nexus.baidu_std.rs"));
 }
 
+/// A text is for people, and may quote what the peer sent.
+const ERROR_TEXT_BYTES_MAX: usize = 4096;
+
 impl RpcMeta {
     /// The meta of a request. `service` and `method` are not copied when they are static.
     pub fn for_request(
@@ -49,12 +52,12 @@ impl RpcMeta {
     }
 
     /// The meta of an answer that says why the call failed. Such an answer carries neither
-    /// payload nor attachment.
+    /// payload nor attachment. A text of more than 4 KiB is cut.
     pub fn for_failure(correlation_id: i64, error: &RpcError) -> Self {
         Self {
             response: Some(RpcResponseMeta {
                 error_code: Some(error.code().number()),
-                error_text: Some(Bytes::copy_from_slice(error.text().as_bytes())),
+                error_text: Some(Bytes::copy_from_slice(shortened(error.text()).as_bytes())),
             }),
             ..Self::with_correlation_id(correlation_id)
         }
@@ -85,6 +88,12 @@ impl RpcMeta {
     pub fn content(&self) -> ContentType {
         ContentType::from_number(self.content_type())
     }
+}
+
+/// At most [`ERROR_TEXT_BYTES_MAX`] of the text, and no half of a character.
+fn shortened(text: &str) -> &str {
+    text.get(..text.floor_char_boundary(ERROR_TEXT_BYTES_MAX))
+        .unwrap_or(text)
 }
 
 /// How the message in a payload is encoded. Only protobuf is spoken here; the others have names so
@@ -133,6 +142,15 @@ mod tests {
     fn an_answer_without_code_is_a_success() {
         assert_eq!(RpcMeta::default().failure(), None);
         assert_eq!(RpcMeta::for_success(1).failure(), None);
+    }
+
+    #[test]
+    fn a_long_error_text_is_cut_between_characters() {
+        let text = format!("x{}", "é".repeat(ERROR_TEXT_BYTES_MAX));
+        let meta = RpcMeta::for_failure(1, &RpcError::internal(text.clone()));
+        let sent = meta.failure().expect("an error").text().to_owned();
+        assert_eq!(sent.len(), ERROR_TEXT_BYTES_MAX - 1);
+        assert!(text.starts_with(&sent));
     }
 
     #[test]

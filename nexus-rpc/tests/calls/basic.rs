@@ -1,85 +1,8 @@
-//! Calls over real sockets: every way to serve one and every way to make one.
+//! Every way to serve a call and every way to make one.
 
-use std::sync::Arc;
 use std::sync::mpsc;
-use std::time::Duration;
 
-use bytes::Bytes;
-use nexus_net::{LoopGroup, on_loop_thread};
-use nexus_rpc::registry::{InProcessRegistry, Registry};
-use nexus_rpc::{
-    CallContext, CallOptions, ChannelOptions, ErrorCode, Responder, RpcChannel, RpcError,
-    RpcProvider,
-};
-
-#[allow(missing_docs, unreachable_pub, clippy::all)]
-mod modes {
-    include!(concat!(env!("OUT_DIR"), "/nexus.test.rs"));
-}
-use modes::{Modes, ModesClient, ModesServer, Text};
-
-struct Service;
-
-impl Modes for Service {
-    fn pooled(&self, call: &CallContext, request: Text) -> Result<Text, RpcError> {
-        assert!(!on_loop_thread());
-        match request.text.as_str() {
-            "panic" => panic!("asked to"),
-            "fail" => Err(RpcError::new(ErrorCode::new(12345), "asked to")),
-            _ => {
-                call.set_response_attachment(call.attachment().clone());
-                if let Some(value) = call.user_field("k") {
-                    call.set_response_user_field("k", value);
-                }
-                Ok(request)
-            }
-        }
-    }
-
-    fn inline(&self, _call: &CallContext, request: Text) -> Result<Text, RpcError> {
-        assert!(on_loop_thread());
-        Ok(request)
-    }
-
-    fn later(&self, _call: CallContext, request: Text, responder: Responder<Text>) {
-        match request.text.as_str() {
-            "drop" => drop(responder),
-            _ => {
-                std::thread::spawn(move || responder.complete(Ok(request)));
-            }
-        }
-    }
-}
-
-struct Setting {
-    provider: RpcProvider,
-    client: ModesClient,
-    channel: RpcChannel,
-}
-
-fn setting() -> Setting {
-    let registry: Arc<dyn Registry> = Arc::new(InProcessRegistry::new());
-    let loops = Arc::new(LoopGroup::start("test", 2).unwrap());
-    let provider = RpcProvider::builder()
-        .service(ModesServer::new(Service))
-        .registry(Arc::clone(&registry))
-        .loops(Arc::clone(&loops))
-        .start("127.0.0.1:0".parse().unwrap())
-        .unwrap();
-    let channel = RpcChannel::new(registry, loops, ChannelOptions::default());
-    assert!(channel.wait_ready(ModesClient::SERVICE, Duration::from_secs(10)));
-    Setting {
-        provider,
-        client: ModesClient::new(channel.clone()),
-        channel,
-    }
-}
-
-fn text(text: &str) -> Text {
-    Text {
-        text: text.to_owned(),
-    }
-}
+use crate::*;
 
 #[test]
 fn each_kind_of_handler_answers() {
@@ -97,6 +20,7 @@ fn each_kind_of_handler_answers() {
         text("c")
     );
     assert_eq!(setting.provider.in_flight(), 0);
+    assert_eq!(setting.channel.in_flight(ModesClient::SERVICE), 0);
 }
 
 #[test]
@@ -162,9 +86,13 @@ fn waiting_on_a_loop_thread_is_an_error_and_no_deadlock() {
     let setting = setting();
     let (sender, receiver) = mpsc::channel();
     let client = setting.client.clone();
-    setting.client.inline(&text("a")).on_complete(move |_| {
+    setting.client.later(&text("keep")).on_complete(move |_| {
         sender.send(client.inline(&text("b")).wait()).unwrap();
     });
+    // Answered only now, so that the callback is there first and runs on the loop.
+    until("it is in work", || !setting.seen.kept.lock().is_empty());
+    let responder = setting.seen.kept.lock().pop().unwrap();
+    responder.complete(Ok(text("a")));
     let result = receiver.recv_timeout(Duration::from_secs(10)).unwrap();
     assert_eq!(result.unwrap_err().code(), ErrorCode::INTERNAL);
 }
