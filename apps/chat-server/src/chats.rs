@@ -157,6 +157,10 @@ fn outcome(
             publish(Job::Stored(sent.conversation, stamp.sequence));
             Ok(stamp)
         }
+        AppendOutcome::IdInUse => Err(Failure::new(
+            code::INVALID,
+            "the client message id names a message of another conversation",
+        )),
         AppendOutcome::NotFriends => {
             Err(Failure::new(code::FRIEND_CHAT_NOT_FRIENDS, "not friends"))
         }

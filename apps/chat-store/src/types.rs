@@ -188,9 +188,10 @@ pub enum AppendOutcome {
         /// The sender's name, for what is pushed.
         sender_name: Arc<str>,
     },
-    /// The sender's client message id was stored before; here is where and when, also if that was
-    /// in another conversation.
+    /// The message was stored before, by its client message id; here is where and when.
     Duplicate(Stamp),
+    /// The sender's client message id names a message of another conversation.
+    IdInUse,
     /// The two are not friends.
     NotFriends,
     /// The sender is not a member, or there is no such group.

@@ -136,25 +136,25 @@ impl<'a> Plan<'a> {
             .map(|(sender, id)| [sender.into(), id.get().into()])
             .collect();
         let rows = s.query_in(
-            "SELECT sender_id, client_message_id, seq, created_at_ms FROM message \
-             WHERE (sender_id, client_message_id)",
+            "SELECT sender_id, client_message_id, conversation_id, seq, created_at_ms \
+             FROM message WHERE (sender_id, client_message_id)",
             &keys,
             "",
         )?;
-        let mut stored: HashMap<ClientKey, Stamp> = HashMap::new();
+        let mut stored: HashMap<ClientKey, (ConversationId, Stamp)> = HashMap::new();
         for row in rows {
             if let Some(id) = row.optional_u64(1)? {
                 let stamp = Stamp {
-                    sequence: row.u64(2)?,
-                    created_at_ms: row.i64(3)?,
+                    sequence: row.u64(3)?,
+                    created_at_ms: row.i64(4)?,
                 };
-                stored.insert((row.user(0)?, id), stamp);
+                stored.insert((row.user(0)?, id), (row.conversation(2)?, stamp));
             }
         }
         for (fate, message) in self.fates.iter_mut().zip(self.batch) {
-            let stamp = client_key(message).and_then(|key| stored.get(&key));
-            if let Some(stamp) = stamp.filter(|_| concerned(fate)) {
-                *fate = Fate::Settled(AppendOutcome::Duplicate(*stamp));
+            let found = client_key(message).and_then(|key| stored.get(&key));
+            if let Some((conversation, stamp)) = found.filter(|_| concerned(fate)) {
+                *fate = Fate::Settled(repeat_of(*conversation, *stamp, message));
             }
         }
         Ok(())
@@ -225,20 +225,30 @@ impl<'a> Plan<'a> {
     }
 
     fn outcomes(self) -> Result<Vec<AppendOutcome>, DbError> {
-        let outcome = |fate: &Fate| match fate {
+        let first_of = |first: usize| self.fates.get(first).zip(self.batch.get(first));
+        let outcome = |(fate, message): (&Fate, &NewMessage)| match fate {
             Fate::Settled(outcome) => Ok(outcome.clone()),
-            Fate::RepeatOf(first) => match self.fates.get(*first) {
-                Some(Fate::Settled(AppendOutcome::Committed { stamp, .. })) => {
-                    Ok(AppendOutcome::Duplicate(*stamp))
+            Fate::RepeatOf(first) => match first_of(*first) {
+                Some((Fate::Settled(AppendOutcome::Committed { stamp, .. }), first)) => {
+                    Ok(repeat_of(first.conversation, *stamp, message))
                 }
-                Some(Fate::Settled(outcome)) => Ok(outcome.clone()),
+                Some((Fate::Settled(outcome), _)) => Ok(outcome.clone()),
                 _ => Err(DbError::Internal(
                     "a repeated message was not settled".into(),
                 )),
             },
             Fate::Open => Err(DbError::Internal("a message was not settled".into())),
         };
-        self.fates.iter().map(outcome).collect()
+        self.fates.iter().zip(self.batch).map(outcome).collect()
+    }
+}
+
+/// What becomes of a message whose client message id was stored with another.
+fn repeat_of(conversation: ConversationId, stamp: Stamp, message: &NewMessage) -> AppendOutcome {
+    if conversation == message.conversation {
+        AppendOutcome::Duplicate(stamp)
+    } else {
+        AppendOutcome::IdInUse
     }
 }
 

@@ -122,14 +122,18 @@ pub(crate) fn a_repeated_send_is_stored_once(servers: &Servers) {
     assert_eq!(committed(&outcomes[0]).sequence, 4);
     assert_eq!(
         outcomes[1..3],
-        [
-            AppendOutcome::Duplicate(stamp),
-            AppendOutcome::Duplicate(stamp)
-        ]
+        [AppendOutcome::Duplicate(stamp), AppendOutcome::IdInUse]
     );
     assert_eq!(committed(&outcomes[3]).sequence, 5);
+    let twice = [
+        with_id(text(conversation, ann, "here"), 7),
+        with_id(text(group, ann, "and there"), 7),
+    ];
+    let outcomes = servers.b.append(&twice, &[]).unwrap();
+    assert_eq!(committed(&outcomes[0]).sequence, 6);
+    assert_eq!(outcomes[1], AppendOutcome::IdInUse);
     let stored = servers.a.history(conversation, 1, 100).unwrap();
-    assert_eq!(stored.len(), 5);
+    assert_eq!(stored.len(), 6);
     assert_eq!(stored[1].client_message_id.map(u64::from), Some(u64::MAX));
 }
 
