@@ -6,6 +6,11 @@ use chat_bus::BusError;
 use chat_proto::ids::code;
 use chat_store::StoreError;
 
+use crate::log_limit::LogLimit;
+
+static STORE_IS_AWAY: LogLimit = LogLimit::new();
+static BUS_IS_AWAY: LogLimit = LogLimit::new();
+
 /// An error code of the client protocol, and a text for people.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Failure {
@@ -51,7 +56,9 @@ impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
             StoreError::Unavailable(_) => {
-                log::warn!("{error}");
+                if STORE_IS_AWAY.allows() {
+                    log::warn!("{error}");
+                }
                 Self::new(
                     code::UNAVAILABLE,
                     "the store is not available, try again later",
@@ -65,7 +72,9 @@ impl From<StoreError> for Failure {
 
 impl From<BusError> for Failure {
     fn from(error: BusError) -> Self {
-        log::warn!("{error}");
+        if BUS_IS_AWAY.allows() {
+            log::warn!("{error}");
+        }
         Self::new(
             code::UNAVAILABLE,
             "presence is not available, try again later",

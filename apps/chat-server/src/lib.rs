@@ -16,6 +16,7 @@
 //! | `users`, `friends`, `groups`, `chats` | the five services |
 //! | `publisher` | what was committed, on its way to the recipients' proxies |
 //! | `failure` | why an operation was not done, as its answer says it |
+//! | `log_limit` | what an outage would write at every request, once a second |
 //! | `convert` | from the store's types to the clients' messages |
 //!
 //! A server keeps no state of its own: any number of them run on one store and one bus.
@@ -27,6 +28,7 @@ mod convert;
 mod failure;
 mod friends;
 mod groups;
+mod log_limit;
 mod password;
 mod publisher;
 mod users;

@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use bytes::Bytes;
 use chat_bus::{Bus, MESSAGE_BYTES_MAX, ProxyId, SessionRef};
@@ -16,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
 use prost::Message;
 
 use crate::convert;
+use crate::log_limit::LogLimit;
 
 /// Jobs that may wait.
 const QUEUE_MAX: usize = 65_536;
@@ -23,7 +24,9 @@ const QUEUE_MAX: usize = 65_536;
 const BATCH_MAX: usize = 1024;
 /// A bus message is closed when it has grown beyond this; a push is smaller than the rest.
 const BUS_MESSAGE_BYTES: usize = MESSAGE_BYTES_MAX / 2;
-const LOG_INTERVAL: Duration = Duration::from_secs(1);
+
+static QUEUE_IS_FULL: LogLimit = LogLimit::new();
+static NOT_PUBLISHED: LogLimit = LogLimit::new();
 
 /// Something to tell to proxies.
 pub(crate) enum Job {
@@ -48,12 +51,7 @@ impl Publisher {
     /// Starts the thread; it ends when the publisher is dropped.
     pub(crate) fn start(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> std::io::Result<Self> {
         let (sender, jobs) = bounded(QUEUE_MAX);
-        let worker = Worker {
-            store,
-            bus,
-            jobs,
-            last_log: None,
-        };
+        let worker = Worker { store, bus, jobs };
         std::thread::Builder::new()
             .name("publisher".into())
             .spawn(move || worker.run())?;
@@ -62,7 +60,9 @@ impl Publisher {
 
     /// Queues a job. Never blocks.
     pub(crate) fn publish(&self, job: Job) {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(job) {
+        if let Err(TrySendError::Full(_)) = self.sender.try_send(job)
+            && QUEUE_IS_FULL.allows()
+        {
             log::warn!("the publisher's queue is full; a push is left to be fetched");
         }
     }
@@ -80,17 +80,16 @@ struct Worker {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     jobs: Receiver<Job>,
-    last_log: Option<Instant>,
 }
 
 impl Worker {
-    fn run(mut self) {
+    fn run(self) {
         while let Ok(first) = self.jobs.recv() {
             let mut batch = vec![first];
             batch.extend(self.jobs.try_iter().take(BATCH_MAX - 1));
             let mut flushed = Vec::new();
             if let Err(error) = self.publish(batch, &mut flushed)
-                && self.may_log()
+                && NOT_PUBLISHED.allows()
             {
                 log::warn!("pushes are left to be fetched: {error}");
             }
@@ -184,16 +183,6 @@ impl Worker {
         }
         self.store
             .group_members_of(&groups.into_iter().collect::<Vec<_>>())
-    }
-
-    fn may_log(&mut self) -> bool {
-        let may = self
-            .last_log
-            .is_none_or(|last| last.elapsed() >= LOG_INTERVAL);
-        if may {
-            self.last_log = Some(Instant::now());
-        }
-        may
     }
 }
 
