@@ -229,9 +229,12 @@ impl<'a> Plan<'a> {
         let outcome = |(fate, message): (&Fate, &NewMessage)| match fate {
             Fate::Settled(outcome) => Ok(outcome.clone()),
             Fate::RepeatOf(first) => match first_of(*first) {
-                Some((Fate::Settled(AppendOutcome::Committed { stamp, .. }), first)) => {
-                    Ok(repeat_of(first.conversation, *stamp, message))
-                }
+                Some((
+                    Fate::Settled(
+                        AppendOutcome::Committed { stamp, .. } | AppendOutcome::Duplicate(stamp),
+                    ),
+                    first,
+                )) => Ok(repeat_of(first.conversation, *stamp, message)),
                 Some((Fate::Settled(outcome), _)) => Ok(outcome.clone()),
                 _ => Err(DbError::Internal(
                     "a repeated message was not settled".into(),
