@@ -4,14 +4,13 @@
 //! posts to its loop. A member that reads too slowly is cut off by its output limit.
 
 use std::collections::HashMap;
-use std::net::SocketAddr;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use bytes::{Bytes, BytesMut};
 use nexus_net::{
-    CloseReason, ConnHandle, Connection, ConnectionOptions, Error, Handler, LoopContext, LoopGroup,
-    ServerOptions, TcpServer,
+    Address, CloseReason, ConnHandle, Connection, ConnectionOptions, Error, Handler, LoopContext,
+    LoopGroup, ServerOptions, TcpServer,
 };
 
 const LINE_BYTES_MAX: usize = 4096;
@@ -63,7 +62,7 @@ impl Handler for Member {
 }
 
 /// Starts the server.
-pub(crate) fn start(loops: &LoopGroup, address: SocketAddr) -> Result<TcpServer, Error> {
+pub(crate) fn start(loops: &LoopGroup, address: impl Into<Address>) -> Result<TcpServer, Error> {
     let room = Arc::new(Room::default());
     let options = ServerOptions {
         connection: ConnectionOptions {
@@ -85,7 +84,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:7010".to_owned());
     let loops = LoopGroup::start("broadcast", 2)?;
-    let server = start(&loops, address.parse()?)?;
+    let server = start(&loops, address.parse::<Address>()?)?;
     println!("broadcast listens on {}", server.local_addr());
     loop {
         std::thread::park();

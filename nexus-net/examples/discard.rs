@@ -3,15 +3,14 @@
 //! When the peer has shut down its side it is told the number of bytes, which shows half-close: the
 //! answer still gets through.
 
-use std::net::SocketAddr;
-
 use bytes::BytesMut;
 use nexus_net::{
-    CloseReason, Connection, Error, Handler, LoopContext, LoopGroup, ServerOptions, TcpServer,
+    Address, CloseReason, Connection, Error, Handler, LoopContext, LoopGroup, ServerOptions,
+    TcpServer,
 };
 
 struct Discard {
-    peer: SocketAddr,
+    peer: Address,
     bytes: u64,
 }
 
@@ -32,7 +31,7 @@ impl Handler for Discard {
 }
 
 /// Starts the server.
-pub(crate) fn start(loops: &LoopGroup, address: SocketAddr) -> Result<TcpServer, Error> {
+pub(crate) fn start(loops: &LoopGroup, address: impl Into<Address>) -> Result<TcpServer, Error> {
     TcpServer::start(loops, address, ServerOptions::default(), |accepted| {
         Box::new(Discard {
             peer: accepted.peer,
@@ -46,7 +45,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:7009".to_owned());
     let loops = LoopGroup::start("discard", 2)?;
-    let server = start(&loops, address.parse()?)?;
+    let server = start(&loops, address.parse::<Address>()?)?;
     println!("discard listens on {}", server.local_addr());
     loop {
         std::thread::park();

@@ -3,10 +3,8 @@
 //! A peer that does not read its echo is not read either: above the high water mark the library
 //! stops reading by itself.
 
-use std::net::SocketAddr;
-
 use bytes::BytesMut;
-use nexus_net::{Connection, Error, Handler, LoopGroup, ServerOptions, TcpServer};
+use nexus_net::{Address, Connection, Error, Handler, LoopGroup, ServerOptions, TcpServer};
 
 struct Echo;
 
@@ -17,7 +15,7 @@ impl Handler for Echo {
 }
 
 /// Starts the server.
-pub(crate) fn start(loops: &LoopGroup, address: SocketAddr) -> Result<TcpServer, Error> {
+pub(crate) fn start(loops: &LoopGroup, address: impl Into<Address>) -> Result<TcpServer, Error> {
     TcpServer::start(loops, address, ServerOptions::default(), |_| Box::new(Echo))
 }
 
@@ -26,7 +24,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         .nth(1)
         .unwrap_or_else(|| "127.0.0.1:7007".to_owned());
     let loops = LoopGroup::start("echo", 2)?;
-    let server = start(&loops, address.parse()?)?;
+    let server = start(&loops, address.parse::<Address>()?)?;
     println!("echo listens on {}", server.local_addr());
     loop {
         std::thread::park();

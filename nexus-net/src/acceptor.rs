@@ -5,10 +5,12 @@ use std::io;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::Address;
 use crate::connection::Phase;
-use crate::core::{Core, Due};
-use crate::tcp_server::{Accepted, Refused, ServerShared, Stage};
-use crate::transport::Transport;
+use crate::core::{Core, Due, NewConnection};
+use crate::listener::Listener;
+use crate::tcp_server::{Refused, ServerShared, Stage};
+use crate::transport::Socket;
 
 /// Connections accepted in one turn before the others get theirs.
 const ACCEPTS_PER_TURN: usize = 128;
@@ -16,7 +18,7 @@ const PAUSE_WITHOUT_DESCRIPTORS: Duration = Duration::from_millis(50);
 const LOG_INTERVAL: Duration = Duration::from_secs(1);
 
 pub(crate) struct Acceptor {
-    listener: mio::net::TcpListener,
+    listener: Listener,
     /// Behind `listener`, so dropped after it.
     _listening: Listening,
     server: Arc<ServerShared>,
@@ -36,7 +38,7 @@ impl Drop for Listening {
 }
 
 impl Acceptor {
-    pub(crate) fn new(listener: mio::net::TcpListener, server: Arc<ServerShared>) -> Self {
+    pub(crate) fn new(listener: Listener, server: Arc<ServerShared>) -> Self {
         Self {
             listener,
             _listening: Listening(Arc::clone(&server)),
@@ -51,7 +53,7 @@ impl Acceptor {
         registry: &mio::Registry,
         token: mio::Token,
     ) -> io::Result<()> {
-        registry.register(&mut self.listener, token, mio::Interest::READABLE)
+        registry.register(self.listener.as_source(), token, mio::Interest::READABLE)
     }
 
     pub(crate) fn belongs_to(&self, server: &Arc<ServerShared>) -> bool {
@@ -61,12 +63,12 @@ impl Acceptor {
     /// Accepts what waits. `false`: the server no longer accepts and this is to be dropped.
     pub(crate) fn accept(&mut self, core: &mut Core, own_index: usize) -> bool {
         if self.server.has_reached(Stage::Closed) {
-            let _ = core.registry.deregister(&mut self.listener);
+            let _ = core.registry.deregister(self.listener.as_source());
             return false;
         }
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
-                Ok((stream, peer)) => self.place(core, stream, peer),
+                Ok((socket, peer)) => self.place(core, socket, peer),
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
                 Err(error) if out_of_descriptors(&error) => {
                     self.log(&format!(
@@ -85,7 +87,7 @@ impl Acceptor {
         true
     }
 
-    fn place(&mut self, core: &mut Core, stream: mio::net::TcpStream, peer: std::net::SocketAddr) {
+    fn place(&mut self, core: &mut Core, socket: Socket, peer: Address) {
         match self.server.admit() {
             Ok(()) => {}
             Err(Refused::NotAccepting) => return,
@@ -96,18 +98,17 @@ impl Acceptor {
                 return;
             }
         }
-        let _ = stream.set_nodelay(true);
         let server = Arc::clone(&self.server);
-        let target = server.place();
-        target.metrics().connection_added();
-        if target.is_current() {
-            adopt(core, server, stream, peer);
+        let Some(target) = server.place().filter(|target| !target.is_current()) else {
+            core.inbox.metrics.connection_added();
+            adopt(core, server, socket, peer);
             return;
-        }
+        };
+        target.metrics().connection_added();
         let target = target.clone();
         let posted = target.post({
             let server = Arc::clone(&server);
-            move |context| adopt(context.core, server, stream, peer)
+            move |context| adopt(context.core, server, socket, peer)
         });
         if posted.is_err() {
             target.metrics().connection_removed();
@@ -137,36 +138,29 @@ impl Acceptor {
     }
 }
 
-fn adopt(
-    core: &mut Core,
-    server: Arc<ServerShared>,
-    stream: mio::net::TcpStream,
-    peer: std::net::SocketAddr,
-) {
-    let options = server.connection_options();
+/// Takes an accepted connection into its loop.
+fn adopt(core: &mut Core, server: Arc<ServerShared>, socket: Socket, peer: Address) {
     if server.has_reached(Stage::Ended) {
         core.inbox.metrics.connection_removed();
         server.connection_ended();
         return;
     }
-    let result = core.add(
-        Transport::Tcp(stream),
-        peer,
-        Phase::Open,
-        options,
-        Some(Arc::clone(&server)),
-        |conn| {
-            server.make_handler(Accepted {
-                peer,
-                conn: conn.clone(),
-            })
-        },
-    );
-    match result {
-        Ok(id) => {
-            if server.has_reached(Stage::Draining)
-                && let Some(index) = core.index_of(id)
-            {
+    let phase = server.first_phase();
+    let added = server.transport(socket).and_then(|transport| {
+        core.add(NewConnection {
+            transport,
+            peer: peer.clone(),
+            phase,
+            options: server.connection_options(),
+            server: Some(Arc::clone(&server)),
+        })
+    });
+    match added {
+        Ok(index) => {
+            if phase == Phase::Open {
+                core.make_server_handler(index);
+            }
+            if server.has_reached(Stage::Draining) {
                 core.ask_to_drain(index);
             }
         }

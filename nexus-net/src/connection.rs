@@ -1,6 +1,5 @@
 //! One connection: its state on the loop, and what a handler may do with it.
 
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -10,7 +9,7 @@ use crate::core::{Core, Due, LoopContext, TimerId};
 use crate::output::Output;
 use crate::timer_wheel::{TimerKey, TimerWheel};
 use crate::transport::Transport;
-use crate::{CloseReason, ConnHandle};
+use crate::{Address, CloseReason, ConnHandle};
 
 /// Names a connection on its loop. An id of a connection that has ended never names another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -40,7 +39,8 @@ pub struct ConnectionOptions {
     /// How long a closing connection may take to write its rest and to see the peer close.
     /// Default 5 s.
     pub close_timeout: Duration,
-    /// How long an outgoing connection may take to be established. Default 5 s.
+    /// How long a connection may take until it is opened: to be established, to send the PROXY
+    /// protocol's header where one is expected, to shake hands under TLS. Default 5 s.
     pub connect_timeout: Duration,
 }
 
@@ -76,6 +76,9 @@ impl ConnectionOptions {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Phase {
     Connecting,
+    /// Established, but something stands before the first byte for the handler: the PROXY
+    /// protocol's header, or the handshake of TLS.
+    Handshaking,
     Open,
     /// Close was asked for: the output is written, then the write side is shut down. Input is
     /// discarded: the peer may have to finish writing before it reads.
@@ -97,11 +100,12 @@ pub(crate) enum WriteShutdown {
 
 pub(crate) struct ConnState {
     pub(crate) transport: Transport,
-    pub(crate) peer: SocketAddr,
+    pub(crate) peer: Address,
     pub(crate) generation: u32,
     pub(crate) phase: Phase,
     pub(crate) options: Arc<ConnectionOptions>,
-    /// Bytes of an incomplete frame; empty and without memory otherwise.
+    /// Bytes of an incomplete frame, or of an incomplete header of the PROXY protocol; empty and
+    /// without memory otherwise.
     pub(crate) partial: BytesMut,
     pub(crate) output: Output,
     /// An edge said so and no read has exhausted it yet.
@@ -116,6 +120,10 @@ pub(crate) struct ConnState {
     /// The handler asked for reading to pause.
     pub(crate) paused: bool,
     pub(crate) notify_drained: bool,
+    /// `partial` came with the handshake, and the handler has not seen it.
+    pub(crate) undelivered: bool,
+    /// The PROXY protocol's header is still to come.
+    pub(crate) expects_header: bool,
     pub(crate) write_shutdown: WriteShutdown,
     pub(crate) in_ready: bool,
     pub(crate) in_dirty: bool,
@@ -136,6 +144,11 @@ impl ConnState {
             index: index as u32,
             generation: self.generation,
         }
+    }
+
+    /// Whether there is anything to write.
+    pub(crate) fn has_output(&self) -> bool {
+        !self.output.is_empty() || self.transport.has_pending()
     }
 
     /// Whether an open connection's input may be handed to its handler.
@@ -197,17 +210,24 @@ impl Connection<'_> {
         }
     }
 
-    /// The address at the other end.
-    pub fn peer_addr(&self) -> SocketAddr {
-        self.state().peer
+    /// The address at the other end; the client's own where a proxy in front has named it
+    /// ([`ProxyProtocol`](crate::ProxyProtocol)).
+    pub fn peer_addr(&self) -> &Address {
+        &self.state().peer
     }
 
     /// The address at this end.
     ///
     /// # Errors
     /// What the system says, when the socket is already gone.
-    pub fn local_addr(&self) -> std::io::Result<SocketAddr> {
-        self.state().transport.local_addr()
+    pub fn local_addr(&self) -> std::io::Result<Address> {
+        self.state().transport.socket.local_addr()
+    }
+
+    /// What the TLS handshake agreed on; `None` on a connection without TLS.
+    #[cfg(feature = "tls")]
+    pub fn tls(&self) -> Option<crate::TlsInfo<'_>> {
+        Some(self.state().transport.tls.as_ref()?.info())
     }
 
     /// Queues a copy of `bytes`. Dropped, like everything written, unless the connection

@@ -6,7 +6,6 @@
 
 use std::collections::VecDeque;
 use std::io;
-use std::net::SocketAddr;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -19,9 +18,13 @@ use crate::acceptor::Acceptor;
 use crate::connection::{ConnState, OwnTimers, Phase, WriteShutdown};
 use crate::handle::{Inbox, LocalTask};
 use crate::output::{BufferPool, Output};
+use crate::tcp_server::ServerShared;
 use crate::timer_wheel::{TimerKey, TimerWheel};
-use crate::transport::Transport;
-use crate::{CloseReason, ConnHandle, ConnId, Connection, ConnectionOptions, Handler, LoopHandle};
+use crate::transport::{Socket, Transport};
+use crate::{
+    Accepted, Address, CloseReason, ConnHandle, ConnId, Connection, ConnectionOptions, Handler,
+    LoopHandle,
+};
 
 pub(crate) const WAKER: Token = Token(usize::MAX);
 /// Tokens of listeners have this bit; a connection's token is its index.
@@ -45,11 +48,21 @@ pub(crate) enum Due {
     Handler(ConnId, u64),
     /// Time to see whether a connection is idle.
     Idle(ConnId),
-    /// Connecting or closing took too long.
+    /// Opening or closing took too long.
     Phase(ConnId),
     /// A listener that ran out of descriptors may try again.
     Accept(usize),
     Task(LocalTask),
+}
+
+/// What makes a connection.
+pub(crate) struct NewConnection {
+    pub(crate) transport: Transport,
+    pub(crate) peer: Address,
+    /// `Connecting`, `Handshaking` or `Open`.
+    pub(crate) phase: Phase,
+    pub(crate) options: Arc<ConnectionOptions>,
+    pub(crate) server: Option<Arc<ServerShared>>,
 }
 
 /// A connection on its way in: its handler joins the others when no handler is borrowed.
@@ -119,72 +132,108 @@ impl Core {
 
     // ---- connections ----
 
-    /// Takes a stream in. `Connecting` or `Open`; in either case the handler hears of it later.
-    /// The caller counts it in the loop's metrics, which placement reads before it gets here.
+    /// Takes a connection in; its handler is [given](Self::give_handler) to it afterwards. The
+    /// caller counts it in the loop's metrics, which placement reads before it gets here.
     ///
-    /// Fails, with nothing left behind, when the loop has stopped, when the system refuses, and when
-    /// `make_handler` panics.
-    pub(crate) fn add(
-        &mut self,
-        mut transport: Transport,
-        peer: SocketAddr,
-        phase: Phase,
-        options: Arc<ConnectionOptions>,
-        server: Option<Arc<crate::tcp_server::ServerShared>>,
-        make_handler: impl FnOnce(&ConnHandle) -> Box<dyn Handler>,
-    ) -> io::Result<ConnId> {
+    /// Fails, with nothing left behind, when the loop has stopped and when the system refuses.
+    pub(crate) fn add(&mut self, new: NewConnection) -> io::Result<usize> {
         if self.stopping {
             return Err(io::Error::other("the event loop has stopped"));
         }
-        let handle = self.handle();
+        let NewConnection {
+            mut transport,
+            peer,
+            phase,
+            options,
+            server,
+        } = new;
         let entry = self.conns.vacant_entry();
         let index = entry.key();
         transport.register(&self.registry, Token(index))?;
         self.next_generation = self.next_generation.wrapping_add(1);
-        let id = ConnId {
-            index: index as u32,
-            generation: self.next_generation,
-        };
-        let conn = ConnHandle { handle, id };
-        // The user's code: it must not take the loop with it.
-        let Ok(handler) = catch_unwind(AssertUnwindSafe(|| make_handler(&conn))) else {
-            let _ = transport.deregister(&self.registry);
-            return Err(io::Error::other("making the handler panicked"));
-        };
-        let last_read_ms = self.inbox.started.elapsed().as_millis() as u64;
-        entry.insert(ConnState {
+        let open_timeout = options.connect_timeout;
+        let expects_header =
+            phase == Phase::Handshaking && server.as_ref().is_some_and(|s| s.expects_header());
+        let state = entry.insert(ConnState {
             transport,
             peer,
-            generation: id.generation,
+            generation: self.next_generation,
             phase,
-            options: Arc::clone(&options),
+            options,
             partial: BytesMut::new(),
             output: Output::default(),
             // Registering makes an edge of what is already there.
             readable: false,
-            writable: phase == Phase::Open,
+            writable: phase != Phase::Connecting,
             peer_closed: false,
             eof_delivered: false,
             choked: false,
             paused: false,
             notify_drained: false,
+            undelivered: false,
+            expects_header,
             write_shutdown: WriteShutdown::No,
             in_ready: false,
             in_dirty: false,
             drain_asked: false,
             close_reason: None,
             timers: OwnTimers::default(),
-            last_read_ms,
+            last_read_ms: self.inbox.started.elapsed().as_millis() as u64,
             idle_timer: None,
             phase_timer: None,
             server,
         });
-        if phase == Phase::Connecting {
-            let key = self.start_timer(options.connect_timeout, Due::Phase(id));
+        if phase != Phase::Open {
+            let id = state.id(index);
+            let key = self.start_timer(open_timeout, Due::Phase(id));
             self.conns[index].phase_timer = Some(key);
         }
+        Ok(index)
+    }
+
+    /// Gives a connection the handler that `make` returns. The handler hears of it later.
+    fn give_handler(
+        &mut self,
+        index: usize,
+        make: impl FnOnce(&ConnHandle) -> Box<dyn Handler>,
+    ) -> io::Result<()> {
+        let conn = ConnHandle {
+            handle: self.handle(),
+            id: self.conns[index].id(index),
+        };
+        // The user's code: it must not take the loop with it.
+        let handler = catch_unwind(AssertUnwindSafe(|| make(&conn)))
+            .map_err(|_| io::Error::other("making the handler panicked"))?;
         self.births.push_back(Birth { index, handler });
-        Ok(id)
+        Ok(())
+    }
+
+    /// Gives a connection of a server its handler, or ends it.
+    pub(crate) fn make_server_handler(&mut self, index: usize) {
+        let state = &self.conns[index];
+        let Some(server) = state.server.clone() else {
+            return;
+        };
+        let peer = state.peer.clone();
+        let made = self.give_handler(index, |conn| {
+            server.make_handler(Accepted {
+                peer: peer.clone(),
+                conn: conn.clone(),
+            })
+        });
+        if let Err(error) = made {
+            log::error!("cannot take in a connection from {peer}: {error}");
+            self.abort(index, CloseReason::HandlerPanicked);
+        }
+    }
+
+    /// Takes back a connection that has just been added.
+    fn forget(&mut self, index: usize) {
+        let mut state = self.conns.remove(index);
+        let _ = state.transport.deregister(&self.registry);
+        if let Some(timer) = state.phase_timer {
+            self.timers.cancel(timer);
+        }
     }
 
     pub(crate) fn mark_ready(&mut self, index: usize) {
@@ -219,22 +268,41 @@ impl Core {
     pub(crate) fn close(&mut self, index: usize, reason: CloseReason) {
         let state = &mut self.conns[index];
         match state.phase {
-            Phase::Connecting => self.abort(index, reason),
-            Phase::Open => {
-                state.phase = Phase::Closing;
-                state.close_reason = Some(reason);
-                // The handler gets no more input.
-                state.partial = BytesMut::new();
-                let id = state.id(index);
-                let timeout = state.options.close_timeout;
-                let key = self.start_timer(timeout, Due::Phase(id));
-                self.conns[index].phase_timer = Some(key);
-                self.mark_dirty(index);
-                if self.conns[index].readable {
-                    self.mark_ready(index);
-                }
-            }
+            Phase::Connecting | Phase::Handshaking => self.abort(index, reason),
+            Phase::Open => self.start_closing(index, reason),
             Phase::Closing | Phase::Lingering | Phase::Dead => {}
+        }
+    }
+
+    fn start_closing(&mut self, index: usize, reason: CloseReason) {
+        let state = &mut self.conns[index];
+        state.phase = Phase::Closing;
+        state.close_reason = Some(reason);
+        // The handler gets no more input.
+        state.partial = BytesMut::new();
+        if let Some(timer) = state.phase_timer.take() {
+            self.timers.cancel(timer);
+        }
+        let id = state.id(index);
+        let timeout = state.options.close_timeout;
+        let key = self.start_timer(timeout, Due::Phase(id));
+        self.conns[index].phase_timer = Some(key);
+        self.mark_dirty(index);
+        if self.conns[index].readable {
+            self.mark_ready(index);
+        }
+    }
+
+    /// Ends a connection that met an error. A peer that is still to be told why, by an alert of TLS,
+    /// is told first.
+    pub(crate) fn fail(&mut self, index: usize, reason: CloseReason) {
+        let state = &mut self.conns[index];
+        if state.transport.has_pending() && matches!(state.phase, Phase::Open | Phase::Handshaking)
+        {
+            state.output = Output::default();
+            self.start_closing(index, reason);
+        } else {
+            self.abort(index, reason);
         }
     }
 
@@ -269,7 +337,10 @@ impl Core {
     /// Has the handler told, once, that its server drains.
     pub(crate) fn ask_to_drain(&mut self, index: usize) {
         let state = &mut self.conns[index];
-        if !state.drain_asked {
+        if state.phase == Phase::Handshaking {
+            // Nobody has been promised anything yet.
+            self.abort(index, CloseReason::Aborted);
+        } else if !state.drain_asked {
             state.drain_asked = true;
             let id = state.id(index);
             self.drain_requests.push(id);
@@ -354,25 +425,53 @@ impl LoopContext<'_> {
     /// has stopped, a `make_handler` that panics. Then no handler hears anything.
     pub fn connect(
         &mut self,
-        address: SocketAddr,
+        address: impl Into<Address>,
+        options: Arc<ConnectionOptions>,
+        make_handler: impl FnOnce(&ConnHandle) -> Box<dyn Handler>,
+    ) -> io::Result<ConnId> {
+        self.connect_with(address.into(), Transport::plain, options, make_handler)
+    }
+
+    /// Like [`connect`](Self::connect), with TLS: `opened` comes after the handshake.
+    ///
+    /// # Errors
+    /// As for [`connect`](Self::connect), and when rustls refuses the configuration.
+    #[cfg(feature = "tls")]
+    pub fn connect_tls(
+        &mut self,
+        address: impl Into<Address>,
+        tls: &crate::ClientTls,
+        options: Arc<ConnectionOptions>,
+        make_handler: impl FnOnce(&ConnHandle) -> Box<dyn Handler>,
+    ) -> io::Result<ConnId> {
+        let session = tls.session().map_err(io::Error::other)?;
+        let transport = |socket| Transport::tls(socket, session);
+        self.connect_with(address.into(), transport, options, make_handler)
+    }
+
+    fn connect_with(
+        &mut self,
+        address: Address,
+        transport: impl FnOnce(Socket) -> Transport,
         options: Arc<ConnectionOptions>,
         make_handler: impl FnOnce(&ConnHandle) -> Box<dyn Handler>,
     ) -> io::Result<ConnId> {
         options
             .check()
             .map_err(|what| io::Error::new(io::ErrorKind::InvalidInput, what))?;
-        let stream = mio::net::TcpStream::connect(address)?;
-        let _ = stream.set_nodelay(true);
-        let transport = Transport::Tcp(stream);
-        let id = self.core.add(
-            transport,
-            address,
-            Phase::Connecting,
+        let socket = Socket::connect(&address)?;
+        let index = self.core.add(NewConnection {
+            transport: transport(socket),
+            peer: address,
+            phase: Phase::Connecting,
             options,
-            None,
-            make_handler,
-        )?;
+            server: None,
+        })?;
+        if let Err(error) = self.core.give_handler(index, make_handler) {
+            self.core.forget(index);
+            return Err(error);
+        }
         self.core.inbox.metrics.connection_added();
-        Ok(id)
+        Ok(self.core.conns[index].id(index))
     }
 }

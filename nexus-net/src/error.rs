@@ -1,7 +1,8 @@
 //! What can go wrong, and why a connection ended.
 
 use std::io;
-use std::net::SocketAddr;
+
+use crate::Address;
 
 /// Errors of starting something: a loop, a server, a pool.
 ///
@@ -16,7 +17,7 @@ pub enum Error {
     #[error("cannot listen on {address}: {source}")]
     Listen {
         /// The address that was asked for.
-        address: SocketAddr,
+        address: Address,
         /// What the system said.
         #[source]
         source: io::Error,
@@ -36,6 +37,29 @@ pub enum Error {
     /// The loop has already stopped.
     #[error("the event loop has stopped")]
     LoopGone,
+    /// Certificates, keys or names that TLS cannot use.
+    #[cfg(feature = "tls")]
+    #[error("TLS: {what}: {source}")]
+    Tls {
+        /// The file or the name.
+        what: String,
+        /// What is wrong with it.
+        #[source]
+        source: Box<dyn std::error::Error + Send + Sync>,
+    },
+}
+
+#[cfg(feature = "tls")]
+impl Error {
+    pub(crate) fn tls(
+        what: impl Into<String>,
+        source: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    ) -> Self {
+        Self::Tls {
+            what: what.into(),
+            source: source.into(),
+        }
+    }
 }
 
 /// Why a connection ended. Handed to [`Handler::closed`](crate::Handler::closed), once.

@@ -63,6 +63,7 @@ struct Queue {
 
 impl Inbox {
     pub(crate) fn new(waker: mio::Waker) -> Self {
+        let started = Instant::now();
         Self {
             queue: Mutex::new(Queue {
                 tasks: Vec::new(),
@@ -72,8 +73,8 @@ impl Inbox {
             waker,
             stop: AtomicBool::new(false),
             thread: std::thread::current().id(),
-            started: Instant::now(),
-            metrics: LoopMetrics::default(),
+            started,
+            metrics: LoopMetrics::new(started),
         }
     }
 

@@ -30,7 +30,7 @@
 //!
 //! ```
 //! use bytes::BytesMut;
-//! use nexus_net::{Connection, Handler, LoopGroup, ServerOptions, TcpServer};
+//! use nexus_net::{Address, Connection, Handler, LoopGroup, ServerOptions, TcpServer};
 //!
 //! struct Echo;
 //!
@@ -43,7 +43,7 @@
 //!
 //! # fn main() -> Result<(), nexus_net::Error> {
 //! let loops = LoopGroup::start("echo", 2)?;
-//! let address = "127.0.0.1:0".parse().unwrap();
+//! let address: Address = "127.0.0.1:0".parse().unwrap();
 //! let server = TcpServer::start(&loops, address, ServerOptions::default(), |_accepted| Box::new(Echo))?;
 //! println!("listening on {}", server.local_addr());
 //! # Ok(())
@@ -57,23 +57,29 @@
 //! loses its connection and nothing else. Nothing that a peer sends makes the library panic.
 
 mod acceptor;
+mod address;
 mod connection;
 mod core;
 mod error;
 mod event_loop;
 mod handle;
 mod handler;
+mod listener;
 mod loop_group;
 mod mailbox;
 mod metrics;
 mod output;
+mod proxy_protocol;
 mod read;
 mod tcp_client;
 mod tcp_server;
 mod timer_wheel;
+#[cfg(feature = "tls")]
+mod tls;
 mod transport;
 mod worker_pool;
 
+pub use crate::address::Address;
 pub use crate::connection::{ConnId, Connection, ConnectionOptions};
 pub use crate::core::{LoopContext, TimerId};
 pub use crate::error::{CloseReason, Error};
@@ -82,7 +88,13 @@ pub use crate::handle::{ConnHandle, LoopGone, LoopHandle, on_loop_thread};
 pub use crate::handler::Handler;
 pub use crate::loop_group::LoopGroup;
 pub use crate::mailbox::Mailbox;
-pub use crate::metrics::LoopMetrics;
+pub use crate::metrics::{LAG_BUCKETS, LoopMetrics};
+pub use crate::proxy_protocol::ProxyProtocol;
 pub use crate::tcp_client::{Backoff, ClientOptions, TcpClient};
 pub use crate::tcp_server::{Accepted, DrainReport, Placement, ServerOptions, TcpServer};
+#[cfg(feature = "tls")]
+pub use crate::tls::{ClientPemFiles, ClientTls, PemFiles, ServerTls, TlsInfo};
 pub use crate::worker_pool::{PoolFull, PoolMetrics, WorkerPool};
+/// The TLS library, for configurations of your own.
+#[cfg(feature = "tls")]
+pub use rustls;

@@ -9,21 +9,17 @@ use std::mem::MaybeUninit;
 use bytes::{BufMut, BytesMut};
 use socket2::SockRef;
 
-use crate::transport::Transport;
+use crate::transport::Socket;
 
 /// Reads once, at most `max` bytes, and appends them to `buffer`. 0 means end of stream.
 ///
 /// The room is `buffer`'s spare capacity: reserve it first.
-pub(crate) fn read_some(
-    transport: &Transport,
-    buffer: &mut BytesMut,
-    max: usize,
-) -> io::Result<usize> {
+pub(crate) fn read_some(socket: &Socket, buffer: &mut BytesMut, max: usize) -> io::Result<usize> {
     let spare = buffer.spare_capacity_mut();
     let room = spare.len().min(max);
     let spare: &mut [MaybeUninit<u8>] = &mut spare[..room];
     debug_assert!(room > 0, "no room to read into");
-    let count = SockRef::from(transport).recv(spare)?;
+    let count = SockRef::from(socket).recv(spare)?;
     assert!(
         count <= room,
         "recv reported more bytes than there was room for"
@@ -41,14 +37,11 @@ mod tests {
 
     use super::*;
 
-    fn pair() -> (TcpStream, Transport) {
+    fn pair() -> (TcpStream, Socket) {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let writer = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (reader, _) = listener.accept().unwrap();
-        (
-            writer,
-            Transport::Tcp(mio::net::TcpStream::from_std(reader)),
-        )
+        (writer, Socket::Tcp(mio::net::TcpStream::from_std(reader)))
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! A connection that is made again when it is lost.
 
 use std::cell::RefCell;
-use std::net::SocketAddr;
+use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -12,7 +12,8 @@ use parking_lot::Mutex;
 use rand::RngExt;
 
 use crate::{
-    CloseReason, ConnHandle, Connection, ConnectionOptions, Error, Handler, LoopContext, LoopHandle,
+    Address, CloseReason, ConnHandle, ConnId, Connection, ConnectionOptions, Error, Handler,
+    LoopContext, LoopHandle,
 };
 
 /// Delays between attempts: each doubles the last, up to a maximum, and each is shortened by a random
@@ -51,6 +52,9 @@ pub struct ClientOptions {
     pub connection: ConnectionOptions,
     /// Delays between attempts.
     pub backoff: Backoff,
+    /// TLS, and which server to expect. Default: none.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::ClientTls>,
 }
 
 type MakeHandler = dyn FnMut(&ConnHandle) -> Box<dyn Handler> + Send;
@@ -70,9 +74,11 @@ struct Shared {
 
 /// The client's part that lives on the loop.
 struct Client {
-    address: SocketAddr,
+    address: Address,
     options: Arc<ConnectionOptions>,
     backoff: Backoff,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::ClientTls>,
     failures: u32,
     make_handler: Box<MakeHandler>,
     shared: Arc<Shared>,
@@ -91,11 +97,12 @@ impl TcpClient {
     /// [`Error::Options`] for options out of range, [`Error::LoopGone`].
     pub fn start(
         handle: &LoopHandle,
-        address: SocketAddr,
+        address: impl Into<Address>,
         options: ClientOptions,
         make_handler: impl FnMut(&ConnHandle) -> Box<dyn Handler> + Send + 'static,
     ) -> Result<Self, Error> {
         options.connection.check().map_err(Error::Options)?;
+        let address = address.into();
         let shared = Arc::new(Shared {
             stopped: AtomicBool::new(false),
             current: Mutex::new(None),
@@ -110,6 +117,8 @@ impl TcpClient {
                     address,
                     options: Arc::new(options.connection),
                     backoff: options.backoff,
+                    #[cfg(feature = "tls")]
+                    tls: options.tls,
                     failures: 0,
                     make_handler: Box::new(make_handler),
                     shared,
@@ -149,14 +158,7 @@ fn attempt(client: &Rc<RefCell<Client>>, context: &mut LoopContext<'_>) {
         return;
     }
     let this = &mut *this;
-    let result = context.connect(this.address, Arc::clone(&this.options), |conn| {
-        *this.shared.current.lock() = Some(conn.clone());
-        Box::new(Reconnecting {
-            inner: (this.make_handler)(conn),
-            client: Rc::clone(client),
-            was_open: false,
-        })
-    });
+    let result = connect(this, client, context);
     // Dropped meanwhile: either the drop saw the handle stored above, or this sees `stopped`.
     if this.shared.stopped.load(Ordering::Acquire)
         && let Some(conn) = this.shared.current.lock().take()
@@ -170,6 +172,27 @@ fn attempt(client: &Rc<RefCell<Client>>, context: &mut LoopContext<'_>) {
         let client = Rc::clone(client);
         context.after(delay, move |context| attempt(&client, context));
     }
+}
+
+fn connect(
+    this: &mut Client,
+    client: &Rc<RefCell<Client>>,
+    context: &mut LoopContext<'_>,
+) -> io::Result<ConnId> {
+    let (address, options) = (this.address.clone(), Arc::clone(&this.options));
+    let make_handler = |conn: &ConnHandle| -> Box<dyn Handler> {
+        *this.shared.current.lock() = Some(conn.clone());
+        Box::new(Reconnecting {
+            inner: (this.make_handler)(conn),
+            client: Rc::clone(client),
+            was_open: false,
+        })
+    };
+    #[cfg(feature = "tls")]
+    if let Some(tls) = &this.tls {
+        return context.connect_tls(address, tls, options, make_handler);
+    }
+    context.connect(address, options, make_handler)
 }
 
 /// Passes everything on to the user's handler, and connects again in the end.

@@ -1,19 +1,20 @@
 //! A server: one listener, connections spread over the loops of a group.
 
-use std::net::SocketAddr;
+use std::io;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use socket2::{Domain, Protocol, Socket, Type};
 
 use crate::acceptor::Acceptor;
 use crate::connection::Phase;
 use crate::core::listener_token;
+use crate::listener::{Listener, Sharing};
+use crate::transport::{Socket, Transport};
 use crate::{
-    CloseReason, ConnHandle, ConnectionOptions, Error, Handler, LoopContext, LoopGroup, LoopHandle,
-    on_loop_thread,
+    Address, CloseReason, ConnHandle, ConnectionOptions, Error, Handler, LoopContext, LoopGroup,
+    LoopHandle, ProxyProtocol, on_loop_thread,
 };
 
 /// How long a drain waits for the loops to cut off what remained. They do so in their next turn,
@@ -28,6 +29,11 @@ pub enum Placement {
     RoundRobin,
     /// The loop that has the fewest.
     LeastConnections,
+    /// The loop that accepted it: each loop has a listener of its own on the same port
+    /// (SO_REUSEPORT), and the kernel spreads connections over them by a hash of the addresses. No
+    /// connection changes threads, so this accepts fastest, but spreads least evenly; and
+    /// connections that a closing listener has not accepted yet are reset. TCP only.
+    PerLoop,
 }
 
 /// How a [`TcpServer`] listens and what its connections may use.
@@ -43,6 +49,11 @@ pub struct ServerOptions {
     /// Connections that the kernel keeps until they are accepted. Default 1024; the kernel cuts it
     /// to net.core.somaxconn.
     pub backlog: i32,
+    /// Whether a proxy in front names the clients' addresses. Default: no.
+    pub proxy_protocol: ProxyProtocol,
+    /// TLS for all connections. Default: none.
+    #[cfg(feature = "tls")]
+    pub tls: Option<crate::ServerTls>,
 }
 
 impl Default for ServerOptions {
@@ -52,15 +63,19 @@ impl Default for ServerOptions {
             connections_max: 1_000_000,
             placement: Placement::default(),
             backlog: 1024,
+            proxy_protocol: ProxyProtocol::default(),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }
 
-/// A connection that a server has just accepted, as its handler is being made.
+/// A connection that a server has just accepted, as its handler is being made: after the PROXY
+/// protocol's header and the handshake of TLS, where there are any.
 #[derive(Debug)]
 pub struct Accepted {
-    /// The address at the other end.
-    pub peer: SocketAddr,
+    /// The address at the other end; the one that a proxy has named, if it has.
+    pub peer: Address,
     /// A way to the connection from other threads.
     pub conn: ConnHandle,
 }
@@ -103,24 +118,62 @@ pub(crate) enum Refused {
 
 /// What the server's handle, its acceptor and its connections share.
 pub(crate) struct ServerShared {
-    address: SocketAddr,
+    address: Address,
     options: Arc<ConnectionOptions>,
     connections_max: usize,
     placement: Placement,
+    proxy_protocol: ProxyProtocol,
+    #[cfg(feature = "tls")]
+    tls: Option<crate::ServerTls>,
     loops: Vec<LoopHandle>,
     next_loop: AtomicUsize,
     make_handler: Box<MakeHandler>,
     /// A [`Stage`].
     stage: AtomicU8,
     connections: AtomicUsize,
-    listening: AtomicBool,
-    /// Signalled when the last connection ends and when the listener is closed.
+    /// Listeners that are open.
+    listeners: AtomicUsize,
+    /// Signalled when the last connection ends and when a listener is closed.
     idle: (Mutex<()>, Condvar),
 }
 
 impl ServerShared {
-    pub(crate) fn address(&self) -> SocketAddr {
-        self.address
+    pub(crate) fn address(&self) -> &Address {
+        &self.address
+    }
+
+    pub(crate) fn expects_header(&self) -> bool {
+        self.proxy_protocol == ProxyProtocol::Required
+    }
+
+    /// Where an accepted connection begins.
+    pub(crate) fn first_phase(&self) -> Phase {
+        #[cfg(feature = "tls")]
+        if self.tls.is_some() {
+            return Phase::Handshaking;
+        }
+        if self.expects_header() {
+            Phase::Handshaking
+        } else {
+            Phase::Open
+        }
+    }
+
+    pub(crate) fn transport(&self, socket: Socket) -> io::Result<Transport> {
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            let session = tls.session().map_err(io::Error::other)?;
+            return Ok(Transport::tls(socket, session));
+        }
+        Ok(Transport::plain(socket))
+    }
+
+    /// The loops that have a listener.
+    fn acceptor_loops(&self) -> &[LoopHandle] {
+        match self.placement {
+            Placement::PerLoop => &self.loops,
+            Placement::RoundRobin | Placement::LeastConnections => &self.loops[..1],
+        }
     }
 
     pub(crate) fn has_reached(&self, stage: Stage) -> bool {
@@ -141,14 +194,14 @@ impl ServerShared {
 
     /// Counts a connection in, unless the server no longer accepts or the limit is reached.
     ///
-    /// Only the acceptor adds, so looking at the limit and adding need not be one step. It adds
-    /// before it looks at the stage, and a drain moves the stage before it looks at the count: one
-    /// of the two sees the other, and no connection slips in behind a drain's back.
+    /// It adds before it looks at the stage, and a drain moves the stage before it looks at the
+    /// count: one of the two sees the other, and no connection slips in behind a drain's back.
     pub(crate) fn admit(&self) -> Result<(), Refused> {
-        if self.connections.load(Ordering::SeqCst) >= self.connections_max {
+        let before = self.connections.fetch_add(1, Ordering::SeqCst);
+        if before >= self.connections_max {
+            self.connection_ended();
             return Err(Refused::Full);
         }
-        self.connections.fetch_add(1, Ordering::SeqCst);
         if self.has_reached(Stage::Closed) {
             self.connection_ended();
             return Err(Refused::NotAccepting);
@@ -164,41 +217,44 @@ impl ServerShared {
     }
 
     pub(crate) fn listener_closed(&self) {
-        self.listening.store(false, Ordering::SeqCst);
+        self.listeners.fetch_sub(1, Ordering::SeqCst);
         let _guard = self.idle.0.lock();
         self.idle.1.notify_all();
     }
 
-    /// Neither a connection nor the listener is left.
+    /// Neither a connection nor a listener is left.
     fn has_ended(&self) -> bool {
-        self.connections.load(Ordering::SeqCst) == 0 && !self.listening.load(Ordering::SeqCst)
+        self.connections.load(Ordering::SeqCst) == 0 && self.listeners.load(Ordering::SeqCst) == 0
     }
 
-    pub(crate) fn place(&self) -> &LoopHandle {
+    /// The loop for a new connection; `None`: the one that accepted it.
+    pub(crate) fn place(&self) -> Option<&LoopHandle> {
         match self.placement {
             Placement::RoundRobin => {
                 let next = self.next_loop.fetch_add(1, Ordering::Relaxed);
-                &self.loops[next % self.loops.len()]
+                Some(&self.loops[next % self.loops.len()])
             }
             Placement::LeastConnections => self
                 .loops
                 .iter()
-                .min_by_key(|handle| handle.metrics().connections())
-                .unwrap_or(&self.loops[0]),
+                .min_by_key(|handle| handle.metrics().connections()),
+            Placement::PerLoop => None,
         }
     }
 }
 
-/// A listening server. Dropping it stops listening and cuts its connections off; for an orderly
-/// end call [`drain`](Self::drain) first.
+/// A listening server, on TCP or a Unix socket. Dropping it stops listening and cuts its connections
+/// off; for an orderly end call [`drain`](Self::drain) first.
 pub struct TcpServer {
     shared: Arc<ServerShared>,
-    acceptor_loop: LoopHandle,
 }
 
 impl TcpServer {
     /// Listens on `address` (port 0: any free port) and serves on the loops of `group`. The first of
-    /// them accepts.
+    /// them accepts, or each does ([`Placement::PerLoop`]).
+    ///
+    /// The file of a Unix socket is made, replaced when no process listens on it any more, and
+    /// removed with the listener.
     ///
     /// `make_handler` is called on the connection's loop for each accepted connection, before
     /// [`Handler::opened`].
@@ -208,41 +264,47 @@ impl TcpServer {
     /// range, [`Error::LoopGone`] when the group has stopped.
     pub fn start(
         group: &LoopGroup,
-        address: SocketAddr,
+        address: impl Into<Address>,
         options: ServerOptions,
         make_handler: impl Fn(Accepted) -> Box<dyn Handler> + Send + Sync + 'static,
     ) -> Result<Self, Error> {
-        check(&options)?;
-        let listen = |source| Error::Listen { address, source };
-        let listener = bind(address, options.backlog).map_err(listen)?;
-        let bound = listener.local_addr().map_err(listen)?;
+        let address = address.into();
+        check(&options, &address)?;
+        let listeners_wanted = match options.placement {
+            Placement::PerLoop => group.handles().len(),
+            Placement::RoundRobin | Placement::LeastConnections => 1,
+        };
+        let (bound, listeners) = listen(&address, options.backlog, listeners_wanted)
+            .map_err(|source| Error::Listen { address, source })?;
         let shared = Arc::new(ServerShared {
             address: bound,
             options: Arc::new(options.connection),
             connections_max: options.connections_max,
             placement: options.placement,
+            proxy_protocol: options.proxy_protocol,
+            #[cfg(feature = "tls")]
+            tls: options.tls,
             loops: group.handles().to_vec(),
             next_loop: AtomicUsize::new(0),
             make_handler: Box::new(make_handler),
             stage: AtomicU8::new(Stage::Accepting as u8),
             connections: AtomicUsize::new(0),
-            listening: AtomicBool::new(true),
+            listeners: AtomicUsize::new(listeners.len()),
             idle: (Mutex::new(()), Condvar::new()),
         });
-        let acceptor_loop = group.handles()[0].clone();
-        let for_acceptor = Arc::clone(&shared);
-        acceptor_loop
-            .post(move |context| add_acceptor(context, listener, for_acceptor))
-            .map_err(|_| Error::LoopGone)?;
-        Ok(Self {
-            shared,
-            acceptor_loop,
-        })
+        let server = Self { shared };
+        for (handle, listener) in server.shared.acceptor_loops().iter().zip(listeners) {
+            let shared = Arc::clone(&server.shared);
+            handle
+                .post(move |context| add_acceptor(context, listener, shared))
+                .map_err(|_| Error::LoopGone)?;
+        }
+        Ok(server)
     }
 
     /// The address it listens on, with the real port.
-    pub fn local_addr(&self) -> SocketAddr {
-        self.shared.address
+    pub fn local_addr(&self) -> Address {
+        self.shared.address.clone()
     }
 
     /// Connections now, those being closed included.
@@ -253,14 +315,16 @@ impl TcpServer {
     /// Stops accepting. Connections go on. From any thread; returns at once.
     pub fn stop_accepting(&self) {
         self.shared.advance(Stage::Closed);
-        let shared = Arc::clone(&self.shared);
-        let _ = self.acceptor_loop.post(move |context| {
-            for (index, acceptor) in &context.core.acceptors {
-                if acceptor.belongs_to(&shared) {
-                    context.core.ready_listeners.push(index);
+        for handle in self.shared.acceptor_loops() {
+            let shared = Arc::clone(&self.shared);
+            let _ = handle.post(move |context| {
+                for (index, acceptor) in &context.core.acceptors {
+                    if acceptor.belongs_to(&shared) {
+                        context.core.ready_listeners.push(index);
+                    }
                 }
-            }
-        });
+            });
+        }
     }
 
     /// Ends in order: stops accepting, has every handler's [`Handler::draining`] called, waits until all
@@ -351,35 +415,38 @@ impl std::fmt::Debug for TcpServer {
     }
 }
 
-fn check(options: &ServerOptions) -> Result<(), Error> {
+fn check(options: &ServerOptions, address: &Address) -> Result<(), Error> {
     options.connection.check().map_err(Error::Options)?;
     if options.backlog < 1 {
         return Err(Error::Options("backlog is below 1"));
     }
+    if options.placement == Placement::PerLoop && address.as_tcp().is_none() {
+        return Err(Error::Options(
+            "a Unix socket has one listener and cannot be placed per loop",
+        ));
+    }
     Ok(())
 }
 
-fn bind(address: SocketAddr, backlog: i32) -> std::io::Result<mio::net::TcpListener> {
-    let socket = Socket::new(
-        Domain::for_address(address),
-        Type::STREAM,
-        Some(Protocol::TCP),
-    )?;
-    // A restarted server must not wait for the old connections' TIME_WAIT.
-    socket.set_reuse_address(true)?;
-    socket.set_nonblocking(true)?;
-    socket.bind(&address.into())?;
-    socket.listen(backlog)?;
-    Ok(mio::net::TcpListener::from_std(socket.into()))
+/// Listeners on one address, and the address with its real port.
+fn listen(address: &Address, backlog: i32, count: usize) -> io::Result<(Address, Vec<Listener>)> {
+    let sharing = if count > 1 {
+        Sharing::Shared
+    } else {
+        Sharing::Alone
+    };
+    let first = Listener::bind(address, backlog, sharing)?;
+    let bound = first.local_addr()?;
+    let mut listeners = vec![first];
+    for _ in 1..count {
+        listeners.push(Listener::bind(&bound, backlog, sharing)?);
+    }
+    Ok((bound, listeners))
 }
 
-fn add_acceptor(
-    context: &mut LoopContext<'_>,
-    listener: mio::net::TcpListener,
-    shared: Arc<ServerShared>,
-) {
+fn add_acceptor(context: &mut LoopContext<'_>, listener: Listener, shared: Arc<ServerShared>) {
     let core = &mut *context.core;
-    let address = shared.address;
+    let address = shared.address.clone();
     let mut acceptor = Acceptor::new(listener, shared);
     let entry = core.acceptors.vacant_entry();
     match acceptor.register(&core.registry, listener_token(entry.key())) {

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use nexus_net::{
-    Accepted, CloseReason, ConnHandle, Connection, ConnectionOptions, DrainReport, Handler,
-    LoopContext, LoopGroup, ServerOptions, TcpServer, WorkerPool, on_loop_thread,
+    Accepted, Address, CloseReason, ConnHandle, Connection, ConnectionOptions, DrainReport,
+    Handler, LoopContext, LoopGroup, ServerOptions, TcpServer, WorkerPool, on_loop_thread,
 };
 
 use crate::bounds::{deadline_after, with_room_for_frames};
@@ -159,7 +159,8 @@ impl ProviderBuilder {
                 accepted,
             ))
         })?;
-        let address = options.advertise.unwrap_or(server.local_addr());
+        let listens_on = tcp_addr(&server);
+        let address = options.advertise.unwrap_or(listens_on);
         let mut registrations = Vec::new();
         if let Some(registry) = &self.registry {
             let provider = Provider {
@@ -208,7 +209,7 @@ impl RpcProvider {
 
     /// The address it listens on, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
-        self.server.local_addr()
+        tcp_addr(&self.server)
     }
 
     /// Calls in work now.
@@ -251,6 +252,13 @@ impl std::fmt::Debug for RpcProvider {
             .field("address", &self.local_addr())
             .finish_non_exhaustive()
     }
+}
+
+fn tcp_addr(server: &TcpServer) -> SocketAddr {
+    server
+        .local_addr()
+        .as_tcp()
+        .expect("started on a TCP address")
 }
 
 /// Ends the worker pool with the provider. The last owner of what connections share may be a loop,
@@ -361,7 +369,7 @@ fn info(method: &MethodDescriptor) -> MethodInfo {
 /// What a connection and the calls that came on it share: the way back, and how many are in work.
 pub(crate) struct ConnectionCalls {
     conn: ConnHandle,
-    peer: SocketAddr,
+    peer: Address,
     shared: Arc<Shared>,
     in_flight: AtomicUsize,
     /// Close once nothing is in work.
@@ -369,8 +377,8 @@ pub(crate) struct ConnectionCalls {
 }
 
 impl ConnectionCalls {
-    pub(crate) fn peer(&self) -> SocketAddr {
-        self.peer
+    pub(crate) fn peer(&self) -> &Address {
+        &self.peer
     }
 
     fn begin(&self) {

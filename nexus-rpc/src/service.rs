@@ -13,11 +13,11 @@
 
 use std::collections::BTreeMap;
 use std::marker::PhantomData;
-use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
+use nexus_net::Address;
 use parking_lot::Mutex;
 use prost::Message;
 
@@ -78,7 +78,7 @@ pub trait Service: Send + Sync + 'static {
 #[derive(Debug)]
 pub struct CallContext {
     method: &'static MethodDescriptor,
-    peer: SocketAddr,
+    peer: Address,
     deadline: Option<Instant>,
     meta: RpcMeta,
     attachment: Bytes,
@@ -99,8 +99,8 @@ impl CallContext {
     }
 
     /// Who called.
-    pub fn peer(&self) -> SocketAddr {
-        self.peer
+    pub fn peer(&self) -> &Address {
+        &self.peer
     }
 
     /// When the caller stops waiting; `None` when it did not say.
@@ -183,7 +183,7 @@ impl IncomingCall {
             .map(|timeout_ms| received + Duration::from_millis(timeout_ms));
         let context = CallContext {
             method,
-            peer: calls.peer(),
+            peer: calls.peer().clone(),
             deadline,
             meta,
             attachment: frame.attachment.clone(),

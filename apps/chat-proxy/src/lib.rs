@@ -144,7 +144,10 @@ impl Proxy {
 
     /// The address it listens on, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
-        self.server.local_addr()
+        self.server
+            .local_addr()
+            .as_tcp()
+            .expect("started on a TCP address")
     }
 
     /// This run of the proxy, as the bus knows it.

@@ -1,9 +1,9 @@
 //! A connection's life on the loop: born, opened, written, closed, freed.
 //!
 //! ```text
-//!   accepted ───────────────► Open ──close──► Closing ──written──► Lingering ──peer closed──► Dead
-//!   Connecting ──connected──►  │                 │                     │                       │
-//!       └──── failed ──────────┴── abort ────────┴── time-out ─────────┴───────────────────────┴─► freed
+//!   accepted ──[Handshaking]──► Open ──close──► Closing ──written──► Lingering ──peer closed──► Dead
+//!   Connecting ──connected──┘    │                 │                     │                       │
+//!       └──── failed ────────────┴── abort ────────┴── time-out ─────────┴───────────────────────┴─► freed
 //! ```
 //!
 //! Ending a connection only marks it dead; the end of the turn frees it. So an index names one
@@ -17,8 +17,8 @@ use bytes::BytesMut;
 
 use super::EventLoop;
 use crate::connection::{ConnState, Phase, WriteShutdown};
-use crate::core::{Due, LoopContext};
-use crate::{CloseReason, ConnId, Connection, Handler};
+use crate::core::{Core, Due, LoopContext};
+use crate::{Address, CloseReason, ConnId, Connection, Handler};
 
 /// Bytes written of one connection in one turn before the others get theirs.
 const WRITE_BYTES_PER_TURN: usize = 1 << 20;
@@ -77,14 +77,14 @@ impl EventLoop {
         }
     }
 
-    fn opened(&mut self, index: usize) {
+    pub(super) fn opened(&mut self, index: usize) {
         let state = &self.core.conns[index];
         if let Some(timeout) = state.options.idle_timeout {
             let id = state.id(index);
             let key = self.core.start_timer(timeout, Due::Idle(id));
             self.core.conns[index].idle_timer = Some(key);
         }
-        if self.core.conns[index].readable {
+        if self.core.conns[index].readable || self.core.conns[index].undelivered {
             self.core.mark_ready(index);
         }
         self.invoke(index, |handler, conn| handler.opened(conn));
@@ -92,29 +92,22 @@ impl EventLoop {
 
     pub(super) fn finish_connecting(&mut self, index: usize) {
         let state = &mut self.core.conns[index];
-        match state.transport.connected() {
+        match state.transport.socket.connected() {
             Ok(false) => {}
-            Ok(true)
-                if state
-                    .transport
-                    .local_addr()
-                    .is_ok_and(|own| own == state.peer) =>
-            {
+            Ok(true) if is_own_peer(state) => {
                 // TCP's simultaneous open with itself: happens when nobody listens on the port and
                 // the kernel picks that very port for this end.
                 let error = io::Error::from(io::ErrorKind::ConnectionRefused);
                 self.core.abort(index, CloseReason::ConnectFailed(error));
             }
             Ok(true) => {
-                state.phase = Phase::Open;
                 state.writable = true;
-                // The time it took is not idleness.
-                state.last_read_ms = self.core.inbox.started.elapsed().as_millis() as u64;
-                if let Some(timer) = state.phase_timer.take() {
-                    self.core.timers.cancel(timer);
+                if state.transport.is_established() {
+                    self.established(index);
+                } else {
+                    state.phase = Phase::Handshaking;
+                    self.core.mark_dirty(index);
                 }
-                self.opened(index);
-                self.adopt_births();
             }
             Err(error) => self.core.abort(index, CloseReason::ConnectFailed(error)),
         }
@@ -123,29 +116,22 @@ impl EventLoop {
     /// Writes what is queued, as far as the socket takes it, and does what waited for that.
     pub(super) fn flush(&mut self, index: usize) {
         let core = &mut self.core;
-        let state = &mut core.conns[index];
-        if !matches!(state.phase, Phase::Open | Phase::Closing) {
+        if matches!(
+            core.conns[index].phase,
+            Phase::Connecting | Phase::Lingering | Phase::Dead
+        ) {
             return;
         }
         let mut budget = WRITE_BYTES_PER_TURN;
-        while state.writable && budget > 0 && !state.output.is_empty() {
-            match state
-                .output
-                .write_to(&mut state.transport, &mut core.buffers)
-            {
-                Ok(count) => {
-                    budget = budget.saturating_sub(count);
-                    core.inbox.metrics.wrote(count);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.writable = false,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(error) => {
-                    core.abort(index, CloseReason::Io(error));
-                    return;
-                }
-            }
+        if let Err(error) = write_out(core, index, &mut budget) {
+            core.abort(index, CloseReason::Io(error));
+            return;
         }
-        let empty = state.output.is_empty();
+        let state = &mut core.conns[index];
+        if state.phase == Phase::Handshaking {
+            return;
+        }
+        let empty = !state.has_output();
         let out_of_budget = state.writable && !empty;
         let mut drained = empty && std::mem::take(&mut state.notify_drained);
         if state.choked && state.output.len() <= state.options.output_low_bytes {
@@ -215,7 +201,7 @@ impl EventLoop {
         let state = &mut self.core.conns[index];
         state.phase_timer = None;
         match state.phase {
-            Phase::Connecting => {
+            Phase::Connecting | Phase::Handshaking => {
                 let error = io::Error::from(io::ErrorKind::TimedOut);
                 self.core.abort(index, CloseReason::ConnectFailed(error));
             }
@@ -280,4 +266,42 @@ impl EventLoop {
         }
         self.adopt_births();
     }
+}
+
+/// Writes until nothing is left, the socket takes no more, or the budget is used up.
+fn write_out(core: &mut Core, index: usize, budget: &mut usize) -> io::Result<()> {
+    let state = &mut core.conns[index];
+    while state.writable {
+        let written = if !state.output.is_empty() {
+            if *budget == 0 {
+                return Ok(());
+            }
+            state
+                .output
+                .write_to(&mut state.transport, &mut core.buffers)
+        } else {
+            if state.phase == Phase::Closing || state.write_shutdown == WriteShutdown::Asked {
+                state.transport.end_output();
+            }
+            if !state.transport.has_pending() {
+                return Ok(());
+            }
+            state.transport.write_pending().map(|()| 0)
+        };
+        match written {
+            Ok(count) => {
+                *budget = budget.saturating_sub(count);
+                core.inbox.metrics.wrote(count);
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => state.writable = false,
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
+fn is_own_peer(state: &ConnState) -> bool {
+    let own = state.transport.socket.local_addr();
+    matches!((own, &state.peer), (Ok(Address::Tcp(own)), Address::Tcp(peer)) if own == *peer)
 }

@@ -1,7 +1,8 @@
 //! The loop itself: the order of a turn.
 //!
-//! `reading` and `lifecycle` drive the connections in it.
+//! `reading`, `handshake` and `lifecycle` drive the connections in it.
 
+mod handshake;
 mod lifecycle;
 mod reading;
 
@@ -124,7 +125,10 @@ impl EventLoop {
     }
 
     fn turn(&mut self) {
-        self.core.inbox.metrics.turn(self.events.iter().count());
+        self.core
+            .inbox
+            .metrics
+            .turn_begins(self.events.iter().count());
         self.note_events();
         self.adopt_births();
         self.run_ready();
@@ -134,6 +138,7 @@ impl EventLoop {
         self.flush_dirty();
         self.reap_dead();
         self.core.inbox.metrics.set_timers(self.core.timers.len());
+        self.core.inbox.metrics.turn_ends();
     }
 
     fn note_events(&mut self) {
@@ -158,7 +163,7 @@ impl EventLoop {
             // An error is fetched by a read, too.
             state.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
             let connecting = state.phase == Phase::Connecting;
-            let to_write = state.writable && !connecting && !state.output.is_empty();
+            let to_write = state.writable && !connecting && state.has_output();
             if state.readable || connecting {
                 self.core.mark_ready(token.0);
             }
@@ -182,6 +187,7 @@ impl EventLoop {
             state.in_ready = false;
             match state.phase {
                 Phase::Connecting => self.finish_connecting(index),
+                Phase::Handshaking => self.shake_hands(index),
                 Phase::Open => self.read_open(index),
                 Phase::Closing | Phase::Lingering => self.discard_input(index),
                 Phase::Dead => {}

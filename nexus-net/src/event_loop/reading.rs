@@ -10,12 +10,12 @@ use bytes::BytesMut;
 
 use super::EventLoop;
 use crate::CloseReason;
-use crate::connection::Phase;
+use crate::connection::{ConnState, Phase};
 use crate::core::Core;
 use crate::read::read_some;
 
 /// Room offered to one read.
-const READ_BYTES: usize = 64 << 10;
+pub(super) const READ_BYTES: usize = 64 << 10;
 
 /// What one read brought, with what was left over before it.
 struct Input {
@@ -28,6 +28,7 @@ impl EventLoop {
     /// Reads an open connection until its socket is empty, its budget is used up or it may not be
     /// read, and hands everything to its handler.
     pub(super) fn read_open(&mut self, index: usize) {
+        self.deliver_early_input(index);
         let mut budget = self.core.conns[index].options.read_bytes_per_turn;
         loop {
             let state = &self.core.conns[index];
@@ -42,12 +43,16 @@ impl EventLoop {
                 Ok(None) => break,
                 Ok(Some(mut input)) => {
                     budget = budget.saturating_sub(input.count);
+                    if input.bytes.is_empty() {
+                        // A part of a record of TLS.
+                        continue;
+                    }
                     let offered = input.bytes.len();
                     self.call(index, |handler, conn| handler.data(conn, &mut input.bytes));
                     self.keep_rest(index, input, offered);
                 }
                 Err(error) => {
-                    self.core.abort(index, CloseReason::Io(error));
+                    self.core.fail(index, CloseReason::Io(error));
                     return;
                 }
             }
@@ -55,11 +60,32 @@ impl EventLoop {
         self.deliver_eof(index);
     }
 
+    /// Hands over what came together with the end of the handshake.
+    fn deliver_early_input(&mut self, index: usize) {
+        let state = &mut self.core.conns[index];
+        if !state.undelivered || !state.may_read() {
+            return;
+        }
+        state.undelivered = false;
+        let mut input = Input {
+            bytes: std::mem::take(&mut state.partial),
+            count: 0,
+            from_partial: true,
+        };
+        let offered = input.bytes.len();
+        self.call(index, |handler, conn| handler.data(conn, &mut input.bytes));
+        self.keep_rest(index, input, offered);
+    }
+
     /// End of stream is delivered once everything before it was. A pause holds it back like data: the
     /// edge that told of it leaves `readable` set, and only a read of 0 clears that.
     fn deliver_eof(&mut self, index: usize) {
         let state = &mut self.core.conns[index];
-        if state.phase != Phase::Open || !state.peer_closed || state.readable || state.eof_delivered
+        if state.phase != Phase::Open
+            || !state.peer_closed
+            || state.readable
+            || state.undelivered
+            || state.eof_delivered
         {
             return;
         }
@@ -98,14 +124,17 @@ impl EventLoop {
                 self.core.mark_ready(index);
                 return;
             }
-            match read_once(&mut self.core, index, budget) {
-                Ok(Some(input)) => budget = budget.saturating_sub(input.count),
+            reserve(&mut self.core.scratch);
+            let state = &mut self.core.conns[index];
+            match read_socket(state, &mut self.core.scratch, READ_BYTES) {
+                Ok(Some(count)) => budget = budget.saturating_sub(count),
                 Ok(None) => break,
                 Err(error) => {
                     self.core.abort(index, CloseReason::Io(error));
                     return;
                 }
             }
+            self.core.scratch.clear();
         }
         let state = &self.core.conns[index];
         if state.phase == Phase::Lingering && state.peer_closed {
@@ -117,23 +146,67 @@ impl EventLoop {
 /// Reads once. `None`: nothing more now.
 fn read_once(core: &mut Core, index: usize, max: usize) -> io::Result<Option<Input>> {
     let state = &mut core.conns[index];
+    let room = max.min(READ_BYTES);
     // Bytes of an incomplete frame are few, as a rule, and gathered exactly; only when they are
     // many does the socket get room behind them, which saves copying a large frame.
-    let direct = state.partial.len() >= READ_BYTES;
-    let buffer = if direct {
-        &mut state.partial
+    let direct = state.partial.len() >= READ_BYTES && !state.transport.is_encrypted();
+    let mut partial = std::mem::take(&mut state.partial);
+    let from_partial = !partial.is_empty();
+    let count = if direct {
+        partial.reserve(READ_BYTES);
+        read_socket(state, &mut partial, room)
     } else {
-        &mut core.scratch
+        reserve(&mut core.scratch);
+        read_socket(state, &mut core.scratch, room)
     };
-    if direct {
-        buffer.reserve(READ_BYTES);
-    } else if buffer.capacity() < READ_BYTES && !buffer.try_reclaim(READ_BYTES) {
-        // Frames handed out of the old buffer are still alive.
-        *buffer = BytesMut::with_capacity(4 * READ_BYTES);
+    let Some(count) = count? else {
+        state.partial = partial;
+        if state.peer_closed {
+            state.transport.check_end()?;
+        }
+        return Ok(None);
+    };
+    core.inbox.metrics.read(count);
+    state.last_read_ms = core.inbox.started.elapsed().as_millis() as u64;
+    if !direct {
+        state.peer_closed |= state.transport.decrypt(&mut core.scratch)?;
     }
-    let room = max.min(READ_BYTES);
+    if state.transport.has_pending() {
+        core.mark_dirty(index);
+    }
+    let bytes = if from_partial {
+        if !direct {
+            partial.extend_from_slice(&core.scratch);
+            core.scratch.clear();
+        }
+        partial
+    } else {
+        core.scratch.split()
+    };
+    Ok(Some(Input {
+        bytes,
+        count,
+        from_partial,
+    }))
+}
+
+/// Makes room for one read.
+pub(super) fn reserve(scratch: &mut BytesMut) {
+    if scratch.capacity() < READ_BYTES && !scratch.try_reclaim(READ_BYTES) {
+        // Frames handed out of the old buffer are still alive.
+        *scratch = BytesMut::with_capacity(4 * READ_BYTES);
+    }
+}
+
+/// Reads once from the socket, at most `room` bytes, and notes what that says of it. `None`: nothing
+/// more now.
+pub(super) fn read_socket(
+    state: &mut ConnState,
+    buffer: &mut BytesMut,
+    room: usize,
+) -> io::Result<Option<usize>> {
     let count = loop {
-        match read_some(&state.transport, buffer, room) {
+        match read_some(&state.transport.socket, buffer, room) {
             Ok(count) => break count,
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
@@ -153,22 +226,5 @@ fn read_once(core: &mut Core, index: usize, max: usize) -> io::Result<Option<Inp
     if count < room && !state.peer_closed {
         state.readable = false;
     }
-    let from_partial = !state.partial.is_empty();
-    let bytes = if from_partial {
-        if !direct {
-            state.partial.extend_from_slice(&core.scratch);
-            core.scratch.clear();
-        }
-        std::mem::take(&mut state.partial)
-    } else {
-        core.scratch.split()
-    };
-    core.inbox.metrics.read(count);
-    let now_ms = core.now_ms();
-    core.conns[index].last_read_ms = now_ms;
-    Ok(Some(Input {
-        bytes,
-        count,
-        from_partial,
-    }))
+    Ok(Some(count))
 }

@@ -197,7 +197,7 @@ fn wakes_and_timers_reach_a_handler_while_it_connects() {
 #[test]
 fn dropping_the_client_closes_the_connection_and_ends_the_attempts() {
     let served = serve(ConnectionOptions::default(), echo);
-    let running = start(served.server.local_addr(), quick(), otherwise);
+    let running = start(served.address(), quick(), otherwise);
     running.events.opened();
     drop(running.client);
     assert!(matches!(running.events.closed(), CloseReason::Local));
@@ -224,7 +224,7 @@ fn a_client_may_be_dropped_at_any_moment() {
     for n in 0..50u32 {
         let (sender, events) = Events::channel();
         let otherwise = script(otherwise);
-        let address = served.server.local_addr();
+        let address = served.address();
         let client = TcpClient::start(&loops.handles()[0], address, quick(), move |_| {
             Scripted::boxed(&otherwise, &sender)
         })
@@ -265,12 +265,9 @@ fn client_and_server_talk_on_one_loop() {
         Call::Opened => conn.write(b"ping"),
         other => otherwise(conn, other),
     });
-    let _client = TcpClient::start(
-        served.loop_handle(),
-        served.server.local_addr(),
-        quick(),
-        move |_| Scripted::boxed(&on, &sender),
-    )
+    let _client = TcpClient::start(served.loop_handle(), served.address(), quick(), move |_| {
+        Scripted::boxed(&on, &sender)
+    })
     .unwrap();
     events.opened();
     assert!(matches!(events.next(), Event::Data(bytes) if &bytes[..] == b"ping"));

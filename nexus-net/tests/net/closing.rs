@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use nexus_net::{CloseReason, ConnectionOptions};
+use nexus_net::{Address, CloseReason, ConnectionOptions};
 
 use crate::support::*;
 
@@ -395,10 +395,8 @@ fn a_handler_may_connect_in_any_call_and_in_closed() {
             if self.1 != "grandchild" {
                 let grandchild = Box::new(Child(self.0.clone(), "grandchild"));
                 // Its address does not matter: it is refused, and hears that.
-                let _ =
-                    context.connect("127.0.0.1:1".parse().unwrap(), Arc::default(), move |_| {
-                        grandchild
-                    });
+                let address: Address = "127.0.0.1:1".parse().unwrap();
+                let _ = context.connect(address, Arc::default(), move |_| grandchild);
             }
         }
     }

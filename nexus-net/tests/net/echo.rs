@@ -27,7 +27,7 @@ fn every_split_of_a_message_is_echoed() {
 fn many_connections_over_two_loops_each_get_their_own_bytes_back() {
     let seed = seed();
     let served = serve_with(2, ServerOptions::default(), echo);
-    let address = served.server.local_addr();
+    let address = served.address();
     let mut streams: Vec<_> = (0..200).map(|_| connect(address)).collect();
     wait_for("all connections", || served.server.connections() == 200);
     for handle in served.loops.handles() {

@@ -158,7 +158,7 @@ fn a_client_whose_handler_cannot_be_made_tries_again() {
     let otherwise = script(otherwise);
     let mut attempts = 0;
     let options = ClientOptions::default();
-    let address = served.server.local_addr();
+    let address = served.address();
     let _client = TcpClient::start(served.loop_handle(), address, options, move |_| {
         attempts += 1;
         assert!(attempts > 2, "no handler, on purpose");

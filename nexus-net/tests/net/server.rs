@@ -8,8 +8,8 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use nexus_net::{
-    ClientOptions, CloseReason, ConnectionOptions, Error, LoopGroup, ServerOptions, TcpClient,
-    TcpServer,
+    Address, ClientOptions, CloseReason, ConnectionOptions, Error, LoopGroup, ServerOptions,
+    TcpClient, TcpServer,
 };
 
 use crate::support::*;
@@ -20,9 +20,9 @@ fn serve_work() -> Served {
     serve_with(2, ServerOptions::default(), move |conn, call| match call {
         Call::Data(input) => {
             input.clear();
-            busy.lock().unwrap().insert(conn.peer_addr());
+            busy.lock().unwrap().insert(conn.peer_addr().clone());
         }
-        Call::Draining if busy.lock().unwrap().contains(&conn.peer_addr()) => {}
+        Call::Draining if busy.lock().unwrap().contains(conn.peer_addr()) => {}
         Call::Woken => {
             conn.write(b"done");
             conn.close();
@@ -94,7 +94,7 @@ fn draining_cuts_the_stubborn_off_at_the_deadline_and_says_so() {
 fn a_drain_under_a_storm_of_connections_forgets_none() {
     for _ in 0..3 {
         let served = serve_with(2, ServerOptions::default(), otherwise);
-        let address = served.server.local_addr();
+        let address = served.address();
         let stop = AtomicBool::new(false);
         std::thread::scope(|scope| {
             for _ in 0..2 {
@@ -137,9 +137,9 @@ fn a_drain_under_a_storm_of_connections_forgets_none() {
 fn after_a_drain_the_port_is_free() {
     let loops = LoopGroup::start("server", 2).unwrap();
     // An address of its own: no other test may take the port in between.
-    let mut address = "127.0.0.6:0".parse().unwrap();
+    let mut address: Address = "127.0.0.6:0".parse().unwrap();
     for _ in 0..50 {
-        let server = TcpServer::start(&loops, address, ServerOptions::default(), |_| {
+        let server = TcpServer::start(&loops, address.clone(), ServerOptions::default(), |_| {
             unreachable!("nobody connects")
         })
         .unwrap();
@@ -154,7 +154,7 @@ fn stop_accepting_refuses_the_new_and_keeps_the_old() {
     let mut old = served.connect();
     assert_echoes(&mut old, b"before");
     served.server.stop_accepting();
-    let address = served.server.local_addr();
+    let address = served.address();
     wait_for("new ones to be refused", || {
         TcpStream::connect(address).is_err()
     });
@@ -192,7 +192,7 @@ fn dropping_the_server_cuts_its_connections_off_and_frees_the_port() {
         })
     };
     let server = start("127.0.0.5:0".parse().unwrap()).unwrap();
-    let address = server.local_addr();
+    let address = server.local_addr().as_tcp().unwrap();
     let streams: Vec<TcpStream> = (0..4).map(|_| connect(address)).collect();
     for _ in 0..4 {
         events.opened();
@@ -215,7 +215,7 @@ fn dropping_the_loops_closes_servers_and_clients_on_them_once_each() {
         let clients: Vec<TcpClient> = (0..6)
             .map(|_| {
                 let (on, sender) = (on.clone(), sender.clone());
-                let address = served.server.local_addr();
+                let address = served.address();
                 let handle = served.loops.next();
                 TcpClient::start(handle, address, ClientOptions::default(), move |_| {
                     Scripted::boxed(&on, &sender)

@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use crossbeam_channel::{Receiver, Sender};
 use nexus_net::{
-    CloseReason, ConnHandle, Connection, ConnectionOptions, Handler, LoopContext, LoopGroup,
-    LoopHandle, ServerOptions, TcpServer,
+    Address, CloseReason, ConnHandle, Connection, ConnectionOptions, Handler, LoopContext,
+    LoopGroup, LoopHandle, ServerOptions, TcpServer,
 };
 
 /// Reached only by a failing test.
@@ -189,8 +189,12 @@ pub(crate) struct Served {
 }
 
 impl Served {
+    pub(crate) fn address(&self) -> SocketAddr {
+        self.server.local_addr().as_tcp().expect("a TCP address")
+    }
+
     pub(crate) fn connect(&self) -> TcpStream {
-        connect(self.server.local_addr())
+        connect(self.address())
     }
 
     pub(crate) fn loop_handle(&self) -> &LoopHandle {
@@ -238,7 +242,8 @@ pub(crate) fn serve_with(
 }
 
 /// A blocking client whose reads and writes fail at the deadline.
-pub(crate) fn connect(address: SocketAddr) -> TcpStream {
+pub(crate) fn connect(address: impl Into<Address>) -> TcpStream {
+    let address = address.into().as_tcp().expect("a TCP address");
     let stream = TcpStream::connect(address).expect("a connection");
     stream.set_nodelay(true).expect("nodelay");
     stream.set_read_timeout(Some(DEADLINE)).expect("a time-out");

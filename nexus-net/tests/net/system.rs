@@ -107,7 +107,7 @@ fn nothing_is_left_of_a_thousand_connections() {
             Call::Data(input) if input.starts_with(b"close") => conn.close(),
             other => echo(conn, other),
         });
-        let address = served.server.local_addr();
+        let address = served.address();
         let round = |count: usize| {
             let mut streams: Vec<TcpStream> = (0..count).map(|_| connect(address)).collect();
             for (n, stream) in streams.iter_mut().enumerate() {
