@@ -20,11 +20,11 @@ pub(crate) fn run() -> Result<(), Failed> {
     let steps: [(&str, Step); 3] = [
         ("install what is missing", packages_step),
         ("build all programs", || {
-            cargo(&["build", "--workspace", "--bins"])
+            cargo(&["build", "--workspace", "--all-features", "--bins"])
         }),
         // All targets' tests and the examples in the documentation.
         ("run all tests", || {
-            cargo(&["test", "--workspace", "--no-fail-fast"])
+            cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"])
         }),
     ];
     let mut summary = String::new();

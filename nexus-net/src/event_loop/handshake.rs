@@ -31,16 +31,18 @@ impl EventLoop {
         match step(&mut self.core, index) {
             Ok(Step::Waits) => {}
             Ok(Step::Established) => self.established(index),
-            Err(error) => {
-                let peer = &self.core.conns[index].peer;
-                log::debug!("{peer}: the handshake failed: {error}");
-                self.core.inbox.metrics.handshake_failed();
-                self.core.fail(index, CloseReason::ConnectFailed(error));
-            }
+            Err(error) => self.handshake_failed(index, error),
         }
         if self.core.conns[index].transport.has_pending() {
             self.core.mark_dirty(index);
         }
+    }
+
+    pub(super) fn handshake_failed(&mut self, index: usize, error: io::Error) {
+        let peer = &self.core.conns[index].peer;
+        log::debug!("{peer}: the handshake failed: {error}");
+        self.core.inbox.metrics.handshake_failed();
+        self.core.fail(index, CloseReason::ConnectFailed(error));
     }
 
     /// Opens a connection that has come through.

@@ -201,7 +201,10 @@ impl EventLoop {
         let state = &mut self.core.conns[index];
         state.phase_timer = None;
         match state.phase {
-            Phase::Connecting | Phase::Handshaking => {
+            Phase::Handshaking => {
+                self.handshake_failed(index, io::ErrorKind::TimedOut.into());
+            }
+            Phase::Connecting => {
                 let error = io::Error::from(io::ErrorKind::TimedOut);
                 self.core.abort(index, CloseReason::ConnectFailed(error));
             }

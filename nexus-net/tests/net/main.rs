@@ -10,8 +10,14 @@ mod echo;
 mod examples;
 mod faults;
 mod flow;
+mod metrics;
+mod placement;
 mod pool;
+mod proxy_protocol;
 mod server;
 mod support;
 mod system;
 mod timers;
+#[cfg(feature = "tls")]
+mod tls;
+mod unix;

@@ -35,6 +35,8 @@ pub struct NginxConfig {
     pub proxy_timeout: Duration,
     /// How long an upstream may take to accept. Default 2 s.
     pub connect_timeout: Duration,
+    /// Whether upstreams are told the clients' addresses, by the PROXY protocol. Default: no.
+    pub proxy_protocol: bool,
     /// The folder of its configuration and its log; by default a temporary one.
     pub data_dir: Option<PathBuf>,
 }
@@ -46,6 +48,7 @@ impl Default for NginxConfig {
             upstreams: Vec::new(),
             proxy_timeout: Duration::from_secs(24 * 60 * 60),
             connect_timeout: Duration::from_secs(2),
+            proxy_protocol: false,
             data_dir: None,
         }
     }
@@ -154,12 +157,14 @@ fn config_file(config: &NginxConfig) -> Result<String, Error> {
          \x20   server {{\n\
          \x20       listen {listen} backlog=1024;\n\
          \x20       proxy_pass nodes;\n\
+         \x20       proxy_protocol {proxy_protocol};\n\
          \x20       proxy_timeout {idle}s;\n\
          \x20       proxy_connect_timeout {connect}ms;\n\
          \x20   }}\n\
          }}\n",
         module = module.display(),
         listen = config.listen,
+        proxy_protocol = if config.proxy_protocol { "on" } else { "off" },
         idle = config.proxy_timeout.as_secs(),
         connect = config.connect_timeout.as_millis(),
     ))
