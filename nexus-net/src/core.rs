@@ -18,6 +18,7 @@ use crate::acceptor::Acceptor;
 use crate::connection::{ConnState, OwnTimers, Phase, WriteShutdown};
 use crate::handle::{Inbox, LocalTask};
 use crate::output::{BufferPool, Output};
+use crate::scratch::Scratch;
 use crate::tcp_server::ServerShared;
 use crate::timer_wheel::{TimerKey, TimerWheel};
 use crate::transport::{Socket, Transport};
@@ -29,7 +30,6 @@ use crate::{
 pub(crate) const WAKER: Token = Token(usize::MAX);
 /// Tokens of listeners have this bit; a connection's token is its index.
 const LISTENER_BIT: usize = 1 << (usize::BITS - 2);
-const SCRATCH_BYTES: usize = 256 << 10;
 
 pub(crate) fn listener_token(index: usize) -> Token {
     Token(index | LISTENER_BIT)
@@ -86,7 +86,7 @@ pub(crate) struct Core {
     /// Connections whose handler is to be told that the server drains.
     pub(crate) drain_requests: Vec<ConnId>,
     pub(crate) ready_listeners: Vec<usize>,
-    pub(crate) scratch: BytesMut,
+    pub(crate) scratch: Scratch,
     pub(crate) buffers: BufferPool,
     /// The loop has stopped: no connection is taken in any more.
     pub(crate) stopping: bool,
@@ -107,7 +107,7 @@ impl Core {
             dead: Vec::new(),
             drain_requests: Vec::new(),
             ready_listeners: Vec::new(),
-            scratch: BytesMut::with_capacity(SCRATCH_BYTES),
+            scratch: Scratch::default(),
             buffers: BufferPool::default(),
             stopping: false,
             next_generation: 0,

@@ -71,6 +71,7 @@ mod metrics;
 mod output;
 mod proxy_protocol;
 mod read;
+mod scratch;
 mod tcp_client;
 mod tcp_server;
 mod timer_wheel;

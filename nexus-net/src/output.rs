@@ -5,9 +5,9 @@
 //!   tail:   BytesMut          small pieces, copied together; always behind the chunks
 //! ```
 //!
-//! All of it leaves with one vectored write. The tail's buffer comes from a pool of the loop and
-//! goes back when it has been written, so a connection with nothing to write owns no buffer and
-//! a steady exchange allocates nothing.
+//! All of it leaves with one vectored write. The tail's buffer and the queue of chunks come
+//! from a pool of the loop and go back when they have been written, so a connection with nothing to
+//! write owns no memory and a steady exchange allocates nothing.
 
 use std::collections::VecDeque;
 use std::io::{self, IoSlice};
@@ -23,29 +23,43 @@ const SLICES_MAX: usize = 64;
 const TAIL_BYTES: usize = 4096;
 /// A buffer that grew beyond this is freed rather than pooled.
 const POOLED_BYTES_MAX: usize = 64 * 1024;
-const POOLED_BUFFERS_MAX: usize = 64;
+/// Spare bytes of one loop: what a turn of many connections writes at once.
+const POOL_BYTES_MAX: usize = 4 << 20;
+const POOLED_QUEUES_MAX: usize = 1024;
 
-/// Spare tail buffers of one loop.
+/// Spare buffers and queues of one loop.
 #[derive(Debug, Default)]
 pub(crate) struct BufferPool {
     buffers: Vec<BytesMut>,
+    /// What the buffers hold in all.
+    bytes: usize,
+    queues: Vec<VecDeque<Bytes>>,
 }
 
 impl BufferPool {
     fn take(&mut self) -> BytesMut {
-        self.buffers
-            .pop()
-            .unwrap_or_else(|| BytesMut::with_capacity(TAIL_BYTES))
+        let Some(buffer) = self.buffers.pop() else {
+            return BytesMut::with_capacity(TAIL_BYTES);
+        };
+        self.bytes -= buffer.capacity();
+        buffer
     }
 
     fn put(&mut self, mut buffer: BytesMut) {
         buffer.clear();
         // try_reclaim finds the whole allocation again after `advance`, unless it is shared.
-        if self.buffers.len() < POOLED_BUFFERS_MAX
-            && buffer.try_reclaim(TAIL_BYTES)
+        if buffer.try_reclaim(TAIL_BYTES)
             && buffer.capacity() <= POOLED_BYTES_MAX
+            && self.bytes + buffer.capacity() <= POOL_BYTES_MAX
         {
+            self.bytes += buffer.capacity();
             self.buffers.push(buffer);
+        }
+    }
+
+    fn put_queue(&mut self, queue: VecDeque<Bytes>) {
+        if self.queues.len() < POOLED_QUEUES_MAX && queue.capacity() <= SLICES_MAX {
+            self.queues.push(queue);
         }
     }
 }
@@ -78,6 +92,9 @@ impl Output {
         if bytes.len() <= COPY_BYTES_MAX {
             self.tail(pool).extend_from_slice(&bytes);
             return;
+        }
+        if self.chunks.capacity() == 0 {
+            self.chunks = pool.queues.pop().unwrap_or_default();
         }
         if !self.tail.is_empty() {
             let before = std::mem::take(&mut self.tail).freeze();
@@ -125,7 +142,9 @@ impl Output {
         }
         self.tail.advance(written);
         if self.is_empty() {
-            self.chunks = VecDeque::new();
+            if self.chunks.capacity() > 0 {
+                pool.put_queue(std::mem::take(&mut self.chunks));
+            }
             if self.tail.capacity() > 0 {
                 pool.put(std::mem::take(&mut self.tail));
             }

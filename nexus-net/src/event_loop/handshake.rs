@@ -13,11 +13,12 @@ use std::io;
 use bytes::BytesMut;
 
 use super::EventLoop;
-use super::reading::{READ_BYTES, read_socket, reserve};
+use super::reading::read_socket;
 use crate::CloseReason;
 use crate::connection::Phase;
 use crate::core::Core;
 use crate::proxy_protocol;
+use crate::scratch::READ_BYTES;
 
 enum Step {
     Established,
@@ -67,9 +68,8 @@ impl EventLoop {
 
 fn step(core: &mut Core, index: usize) -> io::Result<Step> {
     while core.conns[index].readable {
-        reserve(&mut core.scratch);
         let state = &mut core.conns[index];
-        let scratch = &mut core.scratch;
+        let scratch = core.scratch.buffer();
         if read_socket(state, scratch, READ_BYTES)?.is_none() {
             break;
         }

@@ -13,9 +13,7 @@ use crate::CloseReason;
 use crate::connection::{ConnState, Phase};
 use crate::core::Core;
 use crate::read::read_some;
-
-/// Room offered to one read.
-pub(super) const READ_BYTES: usize = 64 << 10;
+use crate::scratch::READ_BYTES;
 
 /// What one read brought, with what was left over before it.
 struct Input {
@@ -124,9 +122,9 @@ impl EventLoop {
                 self.core.mark_ready(index);
                 return;
             }
-            reserve(&mut self.core.scratch);
             let state = &mut self.core.conns[index];
-            match read_socket(state, &mut self.core.scratch, READ_BYTES) {
+            let scratch = self.core.scratch.buffer();
+            match read_socket(state, scratch, READ_BYTES) {
                 Ok(Some(count)) => budget = budget.saturating_sub(count),
                 Ok(None) => break,
                 Err(error) => {
@@ -134,7 +132,7 @@ impl EventLoop {
                     return;
                 }
             }
-            self.core.scratch.clear();
+            scratch.clear();
         }
         let state = &self.core.conns[index];
         if state.phase == Phase::Lingering && state.peer_closed {
@@ -152,12 +150,12 @@ fn read_once(core: &mut Core, index: usize, max: usize) -> io::Result<Option<Inp
     let direct = state.partial.len() >= READ_BYTES && !state.transport.is_encrypted();
     let mut partial = std::mem::take(&mut state.partial);
     let from_partial = !partial.is_empty();
+    let scratch = core.scratch.buffer();
     let count = if direct {
         partial.reserve(READ_BYTES);
         read_socket(state, &mut partial, room)
     } else {
-        reserve(&mut core.scratch);
-        read_socket(state, &mut core.scratch, room)
+        read_socket(state, scratch, room)
     };
     let Some(count) = count? else {
         state.partial = partial;
@@ -168,34 +166,26 @@ fn read_once(core: &mut Core, index: usize, max: usize) -> io::Result<Option<Inp
     };
     core.inbox.metrics.read(count);
     state.last_read_ms = core.inbox.started.elapsed().as_millis() as u64;
-    if !direct {
-        state.peer_closed |= state.transport.decrypt(&mut core.scratch)?;
-    }
+    let bytes = if direct {
+        partial
+    } else {
+        state.peer_closed |= state.transport.decrypt(scratch)?;
+        if from_partial {
+            partial.extend_from_slice(scratch);
+            scratch.clear();
+            partial
+        } else {
+            scratch.split()
+        }
+    };
     if state.transport.has_pending() {
         core.mark_dirty(index);
     }
-    let bytes = if from_partial {
-        if !direct {
-            partial.extend_from_slice(&core.scratch);
-            core.scratch.clear();
-        }
-        partial
-    } else {
-        core.scratch.split()
-    };
     Ok(Some(Input {
         bytes,
         count,
         from_partial,
     }))
-}
-
-/// Makes room for one read.
-pub(super) fn reserve(scratch: &mut BytesMut) {
-    if scratch.capacity() < READ_BYTES && !scratch.try_reclaim(READ_BYTES) {
-        // Frames handed out of the old buffer are still alive.
-        *scratch = BytesMut::with_capacity(4 * READ_BYTES);
-    }
 }
 
 /// Reads once from the socket, at most `room` bytes, and notes what that says of it. `None`: nothing

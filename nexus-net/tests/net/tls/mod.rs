@@ -13,6 +13,22 @@ use nexus_net::ConnectionOptions;
 use self::support::*;
 use crate::support::*;
 
+#[allow(dead_code)] // `main`
+#[path = "../../../examples/tls_echo.rs"]
+mod tls_echo;
+
+#[test]
+fn the_example_echoes() {
+    let ca = Ca::new();
+    let loops = nexus_net::LoopGroup::start("tls-echo", 1).unwrap();
+    let server = tls_echo::start(&loops, local(), &ca.server(&[])).unwrap();
+    let mut stream = ca.client().connect(server.local_addr().as_tcp().unwrap());
+    stream.write_all(b"hello").unwrap();
+    let mut answer = [0; 5];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"hello");
+}
+
 #[test]
 fn an_echo_carries_every_byte_both_ways() {
     let ca = Ca::new();
