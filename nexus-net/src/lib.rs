@@ -1,4 +1,5 @@
-//! A multi-reactor TCP library: one event loop per thread over epoll, no async runtime.
+//! A multi-reactor library for TCP, Unix sockets and TLS: one event loop per thread over epoll, no
+//! async runtime.
 //!
 //! The model is muduo's: a connection belongs to one [`EventLoop`] for life, and everything that
 //! touches it runs on that loop's thread, so the hot path has no lock. What a connection *does* is a
@@ -18,13 +19,20 @@
 //!
 //! | you want | look at |
 //! |---|---|
-//! | threads that run loops | [`LoopGroup`] |
+//! | threads that run loops | [`LoopGroup`]; [`EventLoop`] for a thread you have |
 //! | to serve | [`TcpServer`], with a [`Handler`] per connection |
 //! | to connect, and stay connected | [`TcpClient`] |
+//! | to connect once, from a handler | [`LoopContext::connect`] |
+//! | Unix sockets | an [`Address`] with a path |
+//! | TLS | feature `tls`: `ServerTls` and `ClientTls`, in the options |
+//! | the client's address behind a proxy | [`ProxyProtocol`] |
 //! | to write from a handler | [`Connection`] |
 //! | to write, close or wake from another thread | [`ConnHandle`], [`Mailbox`] |
 //! | timers | [`Connection::set_timer`], [`LoopContext::after`], [`LoopHandle::post_after`] |
 //! | to run what blocks | [`WorkerPool`] |
+//! | limits | [`ConnectionOptions`], [`ServerOptions`] |
+//! | an orderly end | [`TcpServer::drain`] |
+//! | to see how a loop is doing | [`LoopHandle::metrics`] |
 //!
 //! # A first server
 //!
@@ -49,6 +57,23 @@
 //! # Ok(())
 //! # }
 //! ```
+//!
+//! The programs in `examples/` go on from here: discard, broadcast, ping-pong, idle connections,
+//! file transfer, a SOCKS relay, echo under TLS.
+//!
+//! # Flow control
+//!
+//! What a handler writes is queued and leaves at the end of the turn, in one system call. A peer that
+//! does not take it fills the queue: above [`output_high_bytes`](ConnectionOptions::output_high_bytes)
+//! its connection is not read any more, so a peer that asks without reading the answers cannot fill
+//! memory; [`Handler::drained`] says when there is room again. A handler that produces by
+//! itself looks at [`Connection::output_bytes`] or waits for
+//! [`notify_drained`](Connection::notify_drained). Beyond
+//! [`output_bytes_max`](ConnectionOptions::output_bytes_max) the connection is cut off.
+//!
+//! # Features
+//!
+//! `tls` (off by default): TLS 1.2 and 1.3 with rustls and ring.
 //!
 //! # Limits and faults
 //!
