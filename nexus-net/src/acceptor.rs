@@ -10,6 +10,7 @@ use crate::connection::Phase;
 use crate::core::{Core, Due, NewConnection};
 use crate::listener::Listener;
 use crate::tcp_server::{Refused, ServerShared, Stage};
+use crate::timer_wheel::TimerKey;
 use crate::transport::Socket;
 
 /// Connections accepted in one turn before the others get theirs.
@@ -25,7 +26,16 @@ pub(crate) struct Acceptor {
     /// Kept open so that, out of descriptors, a waiting peer can still be accepted and told by a
     /// close rather than left to hang (muduo's and libev's remedy).
     reserve: Option<File>,
+    /// When to try again without a descriptor even for turning peers away.
+    retry: Option<TimerKey>,
     last_log: Option<Instant>,
+}
+
+enum TurnedAway {
+    One,
+    NobodyWaits,
+    /// Another thread has the descriptor.
+    NoReserve,
 }
 
 /// Says that the listener is closed when it is.
@@ -44,6 +54,7 @@ impl Acceptor {
             _listening: Listening(Arc::clone(&server)),
             server,
             reserve: open_reserve(),
+            retry: None,
             last_log: None,
         }
     }
@@ -62,10 +73,15 @@ impl Acceptor {
 
     /// Accepts what waits. `false`: the server no longer accepts and this is to be dropped.
     pub(crate) fn accept(&mut self, core: &mut Core, own_index: usize) -> bool {
+        if let Some(retry) = self.retry.take() {
+            core.timers.cancel(retry);
+        }
         if self.server.has_reached(Stage::Closed) {
             let _ = core.registry.deregister(self.listener.as_source());
             return false;
         }
+        // Before the next connection takes the descriptor.
+        self.reserve = self.reserve.take().or_else(open_reserve);
         for _ in 0..ACCEPTS_PER_TURN {
             match self.listener.accept() {
                 Ok((socket, peer)) => self.place(core, socket, peer),
@@ -74,9 +90,14 @@ impl Acceptor {
                     self.log(&format!(
                         "cannot accept: {error}; connections are turned away"
                     ));
-                    if !self.turn_away() {
-                        core.start_timer(PAUSE_WITHOUT_DESCRIPTORS, Due::Accept(own_index));
-                        return true;
+                    match self.turn_away() {
+                        TurnedAway::One => {}
+                        TurnedAway::NobodyWaits => return true,
+                        TurnedAway::NoReserve => {
+                            let pause = PAUSE_WITHOUT_DESCRIPTORS;
+                            self.retry = Some(core.start_timer(pause, Due::Accept(own_index)));
+                            return true;
+                        }
                     }
                 }
                 // The peer is gone already, or the network said something about it (accept(2)).
@@ -117,14 +138,22 @@ impl Acceptor {
     }
 
     /// Accepts one connection with the reserved descriptor and closes it.
-    fn turn_away(&mut self) -> bool {
+    fn turn_away(&mut self) -> TurnedAway {
         if self.reserve.take().is_none() {
-            self.reserve = open_reserve();
-            return false;
+            return TurnedAway::NoReserve;
         }
-        let turned_away = self.listener.accept().is_ok();
+        let accepted = self.listener.accept();
+        let outcome = match &accepted {
+            Ok(_) => TurnedAway::One,
+            // Without a descriptor accept(2) says EMFILE also when nobody waits.
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => TurnedAway::NobodyWaits,
+            Err(error) if out_of_descriptors(error) => TurnedAway::NoReserve,
+            Err(_) => TurnedAway::One,
+        };
+        drop(accepted);
+        // Another thread may have been quicker.
         self.reserve = open_reserve();
-        turned_away
+        outcome
     }
 
     fn log(&mut self, message: &str) {
