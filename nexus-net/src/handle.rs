@@ -2,15 +2,14 @@
 
 use std::cell::Cell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::ThreadId;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use parking_lot::Mutex;
 
 #[cfg(doc)]
 use crate::Handler;
+use crate::wake_queue::{Wake, WakeQueue};
 use crate::{ConnId, LoopContext, LoopMetrics};
 
 thread_local! {
@@ -42,36 +41,19 @@ pub(crate) enum Task {
     Abort(ConnId),
 }
 
-/// The queue into a loop, and the way to wake it.
-///
-/// `awake` is false only while the loop sleeps or is about to. A poster queues first and then sets
-/// it; who finds it false pays for the one eventfd write that all posts of that moment share.
+/// What the handles of a loop share with it: the queue into it, and what can be asked about it.
 pub(crate) struct Inbox {
-    queue: Mutex<Queue>,
-    awake: AtomicBool,
-    waker: mio::Waker,
-    stop: AtomicBool,
+    queue: WakeQueue<Task, mio::Waker>,
     thread: ThreadId,
     pub(crate) started: Instant,
     pub(crate) metrics: LoopMetrics,
-}
-
-struct Queue {
-    tasks: Vec<Task>,
-    open: bool,
 }
 
 impl Inbox {
     pub(crate) fn new(waker: mio::Waker) -> Self {
         let started = Instant::now();
         Self {
-            queue: Mutex::new(Queue {
-                tasks: Vec::new(),
-                open: true,
-            }),
-            awake: AtomicBool::new(true),
-            waker,
-            stop: AtomicBool::new(false),
+            queue: WakeQueue::new(waker),
             thread: std::thread::current().id(),
             started,
             metrics: LoopMetrics::new(started),
@@ -79,62 +61,36 @@ impl Inbox {
     }
 
     pub(crate) fn push(&self, task: Task) -> Result<(), LoopGone> {
-        {
-            let mut queue = self.queue.lock();
-            if !queue.open {
-                return Err(LoopGone);
-            }
-            queue.tasks.push(task);
-        }
-        self.wake();
-        Ok(())
+        self.queue.push(task).map_err(|_| LoopGone)
     }
 
-    fn wake(&self) {
-        if !self.awake.swap(true, Ordering::AcqRel)
-            && let Err(error) = self.waker.wake()
-        {
-            log::error!("cannot wake an event loop: {error}");
-        }
-    }
-
-    /// Called by the loop before it sleeps. `false`: there is work, do not.
-    ///
-    /// The queue's lock orders the two sides: who queues (or stops) after the check below finds
-    /// `awake` false and wakes; who did so before is seen by it.
     pub(crate) fn may_sleep(&self) -> bool {
-        self.awake.store(false, Ordering::Release);
-        let queue = self.queue.lock();
-        queue.tasks.is_empty() && !self.stopping()
+        self.queue.may_sleep()
     }
 
     pub(crate) fn woke(&self) {
-        self.awake.store(true, Ordering::Release);
+        self.queue.woke();
     }
 
-    /// Swaps the queued tasks with the empty `into`.
     pub(crate) fn take(&self, into: &mut Vec<Task>) {
-        debug_assert!(into.is_empty());
-        std::mem::swap(&mut self.queue.lock().tasks, into);
-    }
-
-    fn stop(&self) {
-        {
-            let _order = self.queue.lock();
-            self.stop.store(true, Ordering::Release);
-        }
-        self.wake();
+        self.queue.take(into);
     }
 
     pub(crate) fn stopping(&self) -> bool {
-        self.stop.load(Ordering::Acquire)
+        self.queue.stopping()
     }
 
-    /// No task is accepted from here on; returns the last ones.
     pub(crate) fn close(&self) -> Vec<Task> {
-        let mut queue = self.queue.lock();
-        queue.open = false;
-        std::mem::take(&mut queue.tasks)
+        self.queue.close()
+    }
+}
+
+impl Wake for mio::Waker {
+    fn wake(&self) {
+        // The inherent method, an eventfd write.
+        if let Err(error) = mio::Waker::wake(self) {
+            log::error!("cannot wake an event loop: {error}");
+        }
     }
 }
 
@@ -179,7 +135,7 @@ impl LoopHandle {
     /// [`CloseReason::LoopStopped`](crate::CloseReason::LoopStopped), unwritten output is lost. For
     /// an orderly end drain the servers first.
     pub fn stop(&self) {
-        self.inbox.stop();
+        self.inbox.queue.stop();
     }
 
     /// Whether the calling thread is the loop's.

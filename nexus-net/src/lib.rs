@@ -97,12 +97,14 @@ mod output;
 mod proxy_protocol;
 mod read;
 mod scratch;
+mod sync;
 mod tcp_client;
 mod tcp_server;
 mod timer_wheel;
 #[cfg(feature = "tls")]
 mod tls;
 mod transport;
+mod wake_queue;
 mod worker_pool;
 
 pub use crate::address::Address;

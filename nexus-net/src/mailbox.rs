@@ -1,8 +1,7 @@
 //! A typed way into a handler from other threads.
 
-use parking_lot::Mutex;
-
 use crate::ConnHandle;
+use crate::sync::Mutex;
 
 /// Messages from any thread to the handler of one connection.
 ///

@@ -154,6 +154,8 @@ impl Output {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
     use super::*;
 
     fn contents(output: &Output) -> Vec<u8> {
@@ -214,5 +216,106 @@ mod tests {
         let address = pool.buffers[0].as_ptr();
         output.tail(&mut pool).extend_from_slice(b"def");
         assert_eq!(output.tail.as_ptr(), address);
+    }
+
+    #[derive(Debug, Clone)]
+    enum Step {
+        Push(usize),
+        Tail(usize),
+        /// A part of what is there, in 256ths.
+        Consume(usize),
+        ConsumeAll,
+    }
+
+    fn step() -> impl Strategy<Value = Step> {
+        prop_oneof![
+            3 => (0..2 * COPY_BYTES_MAX).prop_map(Step::Push),
+            1 => (COPY_BYTES_MAX - 1..=COPY_BYTES_MAX + 1).prop_map(Step::Push),
+            3 => (0..300_usize).prop_map(Step::Tail),
+            1 => (TAIL_BYTES - 1..=POOLED_BYTES_MAX + 1).prop_map(Step::Tail),
+            4 => (0..256_usize).prop_map(Step::Consume),
+            2 => Just(Step::ConsumeAll),
+        ]
+    }
+
+    /// The next bytes of a stream in which each place can be told from its neighbours.
+    fn stream(from: &mut usize, count: usize) -> Vec<u8> {
+        let begin = *from;
+        *from += count;
+        (begin..*from).map(|place| (place % 251) as u8).collect()
+    }
+
+    proptest! {
+        /// Several connections of one loop against plain vectors: what goes in comes out, once and in
+        /// order, and no buffer carries anything from one to the other.
+        #[test]
+        fn behaves_like_a_vector(
+            steps in proptest::collection::vec((0..3_usize, step()), 1..100),
+        ) {
+            let mut pool = BufferPool::default();
+            let mut conns: [(Output, Vec<u8>); 3] = Default::default();
+            let mut sent = 0;
+            for (which, step) in steps {
+                let (output, model) = &mut conns[which];
+                match step {
+                    Step::Push(count) => {
+                        let bytes = stream(&mut sent, count);
+                        model.extend_from_slice(&bytes);
+                        output.push(Bytes::from(bytes), &mut pool);
+                    }
+                    Step::Tail(count) => {
+                        let bytes = stream(&mut sent, count);
+                        model.extend_from_slice(&bytes);
+                        output.tail(&mut pool).extend_from_slice(&bytes);
+                    }
+                    Step::Consume(part) => {
+                        let count = model.len() * part / 256;
+                        model.drain(..count);
+                        output.consume(count, &mut pool);
+                    }
+                    Step::ConsumeAll => {
+                        output.consume(model.len(), &mut pool);
+                        model.clear();
+                    }
+                }
+                prop_assert_eq!(output.len(), model.len());
+                prop_assert_eq!(output.is_empty(), model.is_empty());
+                prop_assert!(contents(output) == *model);
+                let held: usize = pool.buffers.iter().map(BytesMut::capacity).sum();
+                prop_assert_eq!(held, pool.bytes);
+                prop_assert!(held <= POOL_BYTES_MAX && pool.queues.len() <= POOLED_QUEUES_MAX);
+                for buffer in &pool.buffers {
+                    prop_assert!(buffer.is_empty());
+                    prop_assert!((TAIL_BYTES..=POOLED_BYTES_MAX).contains(&buffer.capacity()));
+                }
+            }
+            for (output, model) in &mut conns {
+                if !model.is_empty() {
+                    output.consume(model.len(), &mut pool);
+                    prop_assert_eq!(output.tail.capacity(), 0);
+                    prop_assert_eq!(output.chunks.capacity(), 0);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn the_pool_keeps_no_more_than_it_may() {
+        let mut pool = BufferPool::default();
+        let mut outputs: Vec<Output> = Vec::new();
+        outputs.resize_with(2 * POOL_BYTES_MAX / TAIL_BYTES, Output::default);
+        for output in &mut outputs {
+            output.tail(&mut pool).extend_from_slice(b"abc");
+            output.push(Bytes::from(vec![0; COPY_BYTES_MAX + 1]), &mut pool);
+        }
+        for output in &mut outputs {
+            output.consume(output.len(), &mut pool);
+            output.tail(&mut pool).extend_from_slice(b"abc");
+        }
+        for output in &mut outputs {
+            output.consume(3, &mut pool);
+        }
+        assert!(pool.bytes <= POOL_BYTES_MAX && pool.bytes + TAIL_BYTES > POOL_BYTES_MAX);
+        assert_eq!(pool.queues.len(), POOLED_QUEUES_MAX);
     }
 }

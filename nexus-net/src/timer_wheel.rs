@@ -296,7 +296,7 @@ mod tests {
         ] {
             let mut wheel = TimerWheel::new();
             wheel.start(due_ms, 7);
-            assert_eq!(expire(&mut wheel, due_ms - 1), [], "due {due_ms}");
+            assert_eq!(expire(&mut wheel, due_ms - 1).len(), 0, "due {due_ms}");
             assert_eq!(expire(&mut wheel, due_ms), [7], "due {due_ms}");
             assert_eq!(wheel.len(), 0);
         }

@@ -1,8 +1,9 @@
 //! The project's own tasks: `cargo xtask up` runs the whole cluster on this machine,
-//! `cargo xtask test` runs all tests.
+//! `cargo xtask test` runs all tests, `cargo xtask fuzz` looks for inputs that break the codecs.
 
 #![forbid(unsafe_code)]
 
+mod fuzz;
 mod packages;
 mod suite;
 mod up;
@@ -25,12 +26,15 @@ enum Task {
     Up(up::Options),
     /// Set up whatever is missing and run all tests
     Test,
+    /// Feed the codecs with inputs made up by libFuzzer, for a bounded time
+    Fuzz(fuzz::Options),
 }
 
 fn main() -> ExitCode {
     let done = match Options::parse().task {
         Task::Up(options) => up::run(options).map_err(|error| error.to_string()),
         Task::Test => suite::run().map_err(|error| error.to_string()),
+        Task::Fuzz(options) => fuzz::run(&options).map_err(|error| error.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

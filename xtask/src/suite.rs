@@ -8,7 +8,10 @@ use std::time::Instant;
 
 use nexus_testkit::repository_root;
 
-use crate::packages;
+use crate::{fuzz, packages};
+
+/// Enough to find what a change has broken; a search for what was always broken takes longer.
+const FUZZ_SECONDS: u32 = 10;
 
 /// At least one step failed; the summary has been printed.
 #[derive(Debug, thiserror::Error)]
@@ -17,7 +20,7 @@ pub(crate) struct Failed;
 
 /// Runs the steps one after the other, stops at the first that fails and prints how each went.
 pub(crate) fn run() -> Result<(), Failed> {
-    let steps: [(&str, Step); 3] = [
+    let steps: [(&str, Step); 4] = [
         ("install what is missing", packages_step),
         ("build all programs", || {
             cargo(&["build", "--workspace", "--all-features", "--bins"])
@@ -26,6 +29,7 @@ pub(crate) fn run() -> Result<(), Failed> {
         ("run all tests", || {
             cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"])
         }),
+        ("fuzz the codecs", fuzz_step),
     ];
     let mut summary = String::new();
     let mut failed = false;
@@ -58,6 +62,14 @@ type Step = fn() -> Result<(), String>;
 
 fn packages_step() -> Result<(), String> {
     packages::install_missing().map_err(text)
+}
+
+fn fuzz_step() -> Result<(), String> {
+    let options = fuzz::Options {
+        seconds: FUZZ_SECONDS,
+        target: None,
+    };
+    fuzz::run(&options).map_err(text)
 }
 
 fn cargo(args: &[&str]) -> Result<(), String> {

@@ -190,7 +190,7 @@ pub(crate) struct Served {
 
 impl Served {
     pub(crate) fn address(&self) -> SocketAddr {
-        self.server.local_addr().as_tcp().expect("a TCP address")
+        address(&self.server)
     }
 
     pub(crate) fn connect(&self) -> TcpStream {
@@ -204,6 +204,11 @@ impl Served {
     pub(crate) fn wait_until_empty(&self) {
         wait_for("no connections", || self.server.connections() == 0);
     }
+}
+
+/// Where a server listens.
+pub(crate) fn address(server: &TcpServer) -> SocketAddr {
+    server.local_addr().as_tcp().expect("a TCP address")
 }
 
 pub(crate) fn local() -> SocketAddr {
@@ -251,6 +256,13 @@ pub(crate) fn connect(address: impl Into<Address>) -> TcpStream {
         .set_write_timeout(Some(DEADLINE))
         .expect("a time-out");
     stream
+}
+
+/// Ends a connection by a reset: what either side still had on its way is lost.
+pub(crate) fn reset(stream: TcpStream) {
+    socket2::SockRef::from(&stream)
+        .set_linger(Some(Duration::ZERO))
+        .expect("a linger time");
 }
 
 /// Whether the server at the other end answers.

@@ -24,7 +24,7 @@ mod zookeeper;
 pub use handle::{Registration, RegistrationStatus, Watch};
 pub use in_process::InProcessRegistry;
 pub use open::{RegistryUrlError, open};
-pub use provider::{MethodInfo, Provider};
+pub use provider::{MethodInfo, NodeError, Provider};
 pub use static_list::StaticRegistry;
 pub use zookeeper::{ZooKeeperOptions, ZooKeeperRegistry};
 

@@ -39,8 +39,9 @@ impl Provider {
         }
     }
 
-    /// The content of the provider's node.
-    pub(super) fn to_node(&self) -> Vec<u8> {
+    /// The content of the provider's node, the same in every registry: a `ServiceMeta` of
+    /// `proto/nexus/registry.proto`.
+    pub fn to_node(&self) -> Vec<u8> {
         let meta = ServiceMeta {
             ip: self.address.ip().to_string(),
             port: i32::from(self.address.port()),
@@ -54,7 +55,10 @@ impl Provider {
     }
 
     /// The provider in a node's content.
-    pub(super) fn from_node(content: &[u8]) -> Result<Self, NodeError> {
+    ///
+    /// # Errors
+    /// [`NodeError`].
+    pub fn from_node(content: &[u8]) -> Result<Self, NodeError> {
         let meta = ServiceMeta::decode(content)?;
         let ip: IpAddr = meta.ip.parse().map_err(|_| NodeError::BadIp(meta.ip))?;
         let port = u16::try_from(meta.port).map_err(|_| NodeError::BadPort(meta.port))?;
@@ -73,11 +77,15 @@ impl Provider {
 
 /// A node's content is not a provider. Whoever wrote it is at fault; the node is skipped.
 #[derive(Debug, thiserror::Error)]
-pub(super) enum NodeError {
+#[non_exhaustive]
+pub enum NodeError {
+    /// It is not the message that it should be.
     #[error("not a ServiceMeta: {0}")]
     Undecodable(#[from] prost::DecodeError),
+    /// Host names are not taken.
     #[error("not an ip address: {0:?}")]
     BadIp(String),
+    /// 0, or beyond 16 bits.
     #[error("not a port: {0}")]
     BadPort(i32),
 }
