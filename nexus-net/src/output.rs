@@ -145,9 +145,8 @@ impl Output {
             if self.chunks.capacity() > 0 {
                 pool.put_queue(std::mem::take(&mut self.chunks));
             }
-            if self.tail.capacity() > 0 {
-                pool.put(std::mem::take(&mut self.tail));
-            }
+            // Also when it was filled to its end and has no capacity left to show.
+            pool.put(std::mem::take(&mut self.tail));
         }
     }
 }

@@ -6,11 +6,15 @@
 
 use std::collections::VecDeque;
 
-use bytes::BytesMut;
+use bytes::{Buf, BytesMut};
 
 /// Room offered to one read.
 pub(crate) const READ_BYTES: usize = 64 << 10;
 const BUFFER_BYTES: usize = 4 * READ_BYTES;
+/// Where reading begins in a buffer. The allocator places one of this size 16 bytes into a page, and
+/// to there, just behind where the kernel's own pages begin, some processors (AMD's Zen 3 and 4) copy
+/// several times slower.
+const START: usize = 48;
 /// Buffers kept for later, 4 MiB. More are in use only while handlers or queues of output hold on to
 /// what was read; those are freed by whoever holds the last part.
 const RESTING_MAX: usize = 16;
@@ -25,7 +29,7 @@ pub(crate) struct Scratch {
 impl Default for Scratch {
     fn default() -> Self {
         Self {
-            current: BytesMut::with_capacity(BUFFER_BYTES),
+            current: new_buffer(),
             resting: VecDeque::new(),
         }
     }
@@ -35,7 +39,8 @@ impl Scratch {
     /// An empty buffer with room for one read.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         debug_assert!(self.current.is_empty(), "what was read must be taken out");
-        if self.current.capacity() < READ_BYTES && !self.current.try_reclaim(READ_BYTES) {
+        // From its beginning whenever nobody holds a part of it: that memory is in the cache.
+        if !reclaim(&mut self.current) && self.current.capacity() < READ_BYTES {
             self.replace();
         }
         &mut self.current
@@ -45,15 +50,35 @@ impl Scratch {
         let reusable = self
             .resting
             .iter_mut()
-            .position(|buffer| buffer.try_reclaim(READ_BYTES))
+            .position(reclaim)
             .and_then(|index| self.resting.remove(index));
-        let next = reusable.unwrap_or_else(|| BytesMut::with_capacity(BUFFER_BYTES));
+        let next = reusable.unwrap_or_else(new_buffer);
         let used_up = std::mem::replace(&mut self.current, next);
         if self.resting.len() == RESTING_MAX {
             self.resting.pop_front();
         }
         self.resting.push_back(used_up);
     }
+}
+
+fn new_buffer() -> BytesMut {
+    let mut buffer = BytesMut::with_capacity(START + BUFFER_BYTES);
+    skip_start(&mut buffer);
+    buffer
+}
+
+/// Makes the whole of a buffer available again, if nobody holds a part of it.
+fn reclaim(buffer: &mut BytesMut) -> bool {
+    let whole = buffer.try_reclaim(START + BUFFER_BYTES);
+    if whole {
+        skip_start(buffer);
+    }
+    whole
+}
+
+fn skip_start(buffer: &mut BytesMut) {
+    buffer.resize(START, 0);
+    buffer.advance(START);
 }
 
 #[cfg(test)]
@@ -75,9 +100,9 @@ mod tests {
         let mut scratch = Scratch::default();
         let mut addresses = std::collections::HashSet::new();
         for _ in 0..1000 {
-            addresses.insert(read(&mut scratch, READ_BYTES).as_ptr() as usize / BUFFER_BYTES);
+            addresses.insert(read(&mut scratch, READ_BYTES).as_ptr() as usize);
         }
-        assert!(addresses.len() <= 2, "{addresses:?}");
+        assert_eq!(addresses.len(), 1, "{addresses:?}");
         assert!(scratch.resting.is_empty());
     }
 

@@ -46,6 +46,8 @@ impl Backoff {
 }
 
 /// How a [`TcpClient`] connects.
+///
+/// Build it with `..ClientOptions::default()`, also where you name every field: features add some.
 #[derive(Debug, Clone, Default)]
 pub struct ClientOptions {
     /// Limits of the connection.

@@ -37,6 +37,8 @@ pub enum Placement {
 }
 
 /// How a [`TcpServer`] listens and what its connections may use.
+///
+/// Build it with `..ServerOptions::default()`, also where you name every field: features add some.
 #[derive(Debug, Clone)]
 pub struct ServerOptions {
     /// Limits of each connection.

@@ -120,6 +120,7 @@ impl Endpoint {
         let client_options = ClientOptions {
             connection,
             backoff: options.backoff.clone(),
+            ..ClientOptions::default()
         };
         let for_handlers = Arc::clone(&shared);
         let client = TcpClient::start(handle, address, client_options, move |conn| {
