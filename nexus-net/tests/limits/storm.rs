@@ -41,6 +41,14 @@ fn twenty_thousand_at_once_meet_a_limit_of_4096_descriptors() {
     for _ in 0..10 {
         wait_until_gone(&connect(first));
     }
+    // A listener tries again by itself, with one timer however many it has turned away.
+    let listeners = addresses.split(' ').count();
+    let timers = server.state().timers;
+    assert!(
+        timers <= state.connections + listeners,
+        "{timers} timers of {} connections",
+        state.connections
+    );
     let [turns] = numbers(&server.0.ask("turns"));
     assert!(turns < 1000, "{turns} turns with nothing to do");
 
