@@ -96,8 +96,7 @@ struct NexusEcho;
 
 impl Handler for NexusEcho {
     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
-        conn.write(input);
-        input.clear();
+        conn.send(input.split().freeze());
     }
 }
 

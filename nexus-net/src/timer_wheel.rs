@@ -9,8 +9,6 @@
 //!   elapsed  = … | d2 | d1 | d0      due differs first in d1 → level 1, slot = due's d1
 //! ```
 
-use std::collections::VecDeque;
-
 const LEVELS: usize = 6;
 const SLOT_BITS: u32 = 6;
 const SLOTS: usize = 1 << SLOT_BITS;
@@ -37,14 +35,29 @@ struct Entry<T> {
     next: u32,
 }
 
-/// The `level` of a timer that is due and no longer in the wheel.
-const DUE: u8 = LEVELS as u8;
+/// A doubly linked list of entries, in the order in which their timers were started.
+#[derive(Debug, Clone, Copy)]
+struct List {
+    head: u32,
+    tail: u32,
+}
+
+impl List {
+    const EMPTY: Self = Self {
+        head: NONE,
+        tail: NONE,
+    };
+
+    fn is_empty(&self) -> bool {
+        self.head == NONE
+    }
+}
 
 #[derive(Debug)]
 struct Level {
     /// Bit `s` is set while slot `s` has timers.
     occupied: u64,
-    heads: [u32; SLOTS],
+    slots: [List; SLOTS],
 }
 
 #[derive(Debug)]
@@ -52,8 +65,9 @@ pub(crate) struct TimerWheel<T> {
     elapsed_ms: u64,
     levels: [Level; LEVELS],
     entries: Vec<Entry<T>>,
-    /// What became due and was not yet handed out, earliest first; those cancelled included.
-    due: VecDeque<TimerKey>,
+    /// What became due and was not yet handed out, earliest first. Its entries still name the slot that
+    /// they came from: a slot becomes due as a whole, whatever its length.
+    due: List,
     free: u32,
     len: usize,
 }
@@ -64,10 +78,10 @@ impl<T> TimerWheel<T> {
             elapsed_ms: 0,
             levels: std::array::from_fn(|_| Level {
                 occupied: 0,
-                heads: [NONE; SLOTS],
+                slots: [List::EMPTY; SLOTS],
             }),
             entries: Vec::new(),
-            due: VecDeque::new(),
+            due: List::EMPTY,
             free: NONE,
             len: 0,
         }
@@ -98,9 +112,7 @@ impl<T> TimerWheel<T> {
         if !self.is_live(key) {
             return None;
         }
-        if self.entries[key.index as usize].level != DUE {
-            self.unlink(key.index);
-        }
+        self.unlink(key.index);
         Some(self.release(key.index))
     }
 
@@ -125,23 +137,18 @@ impl<T> TimerWheel<T> {
                 break;
             }
             self.elapsed_ms = start_ms;
-            let mut index = self.levels[level].heads[slot];
-            self.levels[level].heads[slot] = NONE;
+            let list = std::mem::replace(&mut self.levels[level].slots[slot], List::EMPTY);
             self.levels[level].occupied &= !(1 << slot);
-            // A slot is a stack; timers of one millisecond fire in the order they were started.
-            index = self.reverse(index);
+            if level == 0 {
+                self.append_to_due(list);
+                continue;
+            }
+            let mut index = list.head;
             while index != NONE {
                 let next = self.entries[index as usize].next;
-                if self.entries[index as usize].due_ms <= self.elapsed_ms {
-                    let entry = &mut self.entries[index as usize];
-                    entry.level = DUE;
-                    self.due.push_back(TimerKey {
-                        index,
-                        generation: entry.generation,
-                    });
-                } else {
-                    self.link(index);
-                }
+                // One that is due at the very beginning of the slot goes to the lowest level's slot of
+                // this millisecond, which is the next to be taken.
+                self.link(index);
                 index = next;
             }
         }
@@ -150,12 +157,12 @@ impl<T> TimerWheel<T> {
 
     /// The next timer that is due, earliest first, in order of their start within a millisecond.
     pub(crate) fn pop_due(&mut self) -> Option<T> {
-        loop {
-            let key = self.due.pop_front()?;
-            if self.is_live(key) {
-                return Some(self.release(key.index));
-            }
+        let index = self.due.head;
+        if index == NONE {
+            return None;
         }
+        self.unlink(index);
+        Some(self.release(index))
     }
 
     /// The first occupied slot and when it begins. Timers of a lower level are always earlier.
@@ -220,18 +227,32 @@ impl<T> TimerWheel<T> {
         let differing = (due_ms ^ self.elapsed_ms) | (SLOTS as u64 - 1);
         let level = ((63 - differing.leading_zeros()) / SLOT_BITS).min(LEVELS as u32 - 1) as usize;
         let slot = (due_ms >> (SLOT_BITS * level as u32)) as usize % SLOTS;
-        let head = std::mem::replace(&mut self.levels[level].heads[slot], index);
-        self.levels[level].occupied |= 1 << slot;
-        if head != NONE {
-            self.entries[head as usize].previous = index;
+        let list = &mut self.levels[level].slots[slot];
+        let last = std::mem::replace(&mut list.tail, index);
+        if last == NONE {
+            list.head = index;
+            self.levels[level].occupied |= 1 << slot;
+        } else {
+            self.entries[last as usize].next = index;
         }
         let entry = &mut self.entries[index as usize];
         entry.level = level as u8;
         entry.slot = slot as u8;
-        entry.previous = NONE;
-        entry.next = head;
+        entry.previous = last;
+        entry.next = NONE;
     }
 
+    fn append_to_due(&mut self, list: List) {
+        if self.due.is_empty() {
+            self.due = list;
+            return;
+        }
+        self.entries[self.due.tail as usize].next = list.head;
+        self.entries[list.head as usize].previous = self.due.tail;
+        self.due.tail = list.tail;
+    }
+
+    /// Takes an entry out of its list: that of its slot, or that of what is due.
     fn unlink(&mut self, index: u32) {
         let Entry {
             level,
@@ -240,29 +261,33 @@ impl<T> TimerWheel<T> {
             next,
             ..
         } = self.entries[index as usize];
-        if next != NONE {
+        let (level, slot) = (usize::from(level), usize::from(slot));
+        // Of an entry between two others nobody needs to know which list it is in.
+        if previous == NONE {
+            let list = &mut self.levels[level].slots[slot];
+            if list.head == index {
+                list.head = next;
+                if next == NONE {
+                    self.levels[level].occupied &= !(1 << slot);
+                }
+            } else {
+                debug_assert_eq!(self.due.head, index);
+                self.due.head = next;
+            }
+        } else {
+            self.entries[previous as usize].next = next;
+        }
+        if next == NONE {
+            let list = &mut self.levels[level].slots[slot];
+            if list.tail == index {
+                list.tail = previous;
+            } else {
+                debug_assert_eq!(self.due.tail, index);
+                self.due.tail = previous;
+            }
+        } else {
             self.entries[next as usize].previous = previous;
         }
-        if previous != NONE {
-            self.entries[previous as usize].next = next;
-            return;
-        }
-        let level = &mut self.levels[usize::from(level)];
-        level.heads[usize::from(slot)] = next;
-        if next == NONE {
-            level.occupied &= !(1 << slot);
-        }
-    }
-
-    fn reverse(&mut self, mut index: u32) -> u32 {
-        let mut reversed = NONE;
-        while index != NONE {
-            index = std::mem::replace(
-                &mut self.entries[index as usize].next,
-                std::mem::replace(&mut reversed, index),
-            );
-        }
-        reversed
     }
 }
 
@@ -344,14 +369,18 @@ mod tests {
         Start(u64),
         Cancel(usize),
         Advance(u64),
+        /// Hands out at most so many of what is due; the rest can still be cancelled.
+        Pop(usize),
     }
 
     fn step() -> impl Strategy<Value = Step> {
         let span = prop_oneof![0u64..100, 0u64..10_000, 0u64..(1 << 37)];
         prop_oneof![
-            4 => span.clone().prop_map(Step::Start),
-            2 => any::<usize>().prop_map(Step::Cancel),
+            8 => span.clone().prop_map(Step::Start),
+            4 => any::<usize>().prop_map(Step::Cancel),
             3 => span.prop_map(Step::Advance),
+            2 => (0..5_usize).prop_map(Step::Pop),
+            1 => Just(Step::Pop(usize::MAX)),
         ]
     }
 
@@ -377,18 +406,23 @@ mod tests {
                     Step::Cancel(_) => {}
                     Step::Advance(by) => {
                         now_ms += by;
-                        let fired = expire(&mut wheel, now_ms);
-                        let mut last = 0;
-                        for id in &fired {
-                            let due = model.remove(id);
-                            prop_assert!(due.is_some_and(|due| due <= now_ms && due >= last));
-                            last = due.unwrap_or(0);
+                        wheel.expire(now_ms);
+                    }
+                    Step::Pop(count) => {
+                        let due_now = model.values().filter(|&&due| due <= now_ms).count();
+                        for _ in 0..count.min(due_now) {
+                            let earliest = model.values().min().copied();
+                            let fired = wheel.pop_due();
+                            let due = fired.and_then(|id| model.remove(&id));
+                            prop_assert!(due.is_some() && due == earliest);
                         }
-                        prop_assert!(model.values().all(|&due| due > now_ms));
+                        if count > due_now {
+                            prop_assert_eq!(wheel.pop_due(), None);
+                        }
                     }
                 }
                 prop_assert_eq!(wheel.len(), model.len());
-                let earliest = model.values().min().copied();
+                let earliest = model.values().filter(|&&due| due > now_ms).min().copied();
                 match (wheel.next_ms(), earliest) {
                     (Some(next), Some(earliest)) => prop_assert!(next <= earliest && next > now_ms),
                     (next, earliest) => prop_assert_eq!(next.is_some(), earliest.is_some()),
