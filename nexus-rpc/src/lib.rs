@@ -7,6 +7,7 @@
 //! | [`registry`] | who provides a service: ZooKeeper, a fixed list, or this process |
 //! | `provider`, `service` | serving: [`RpcProvider`], and what generated code and handlers see |
 //! | `channel`, `endpoint`, `call` | calling: [`RpcChannel`], its connections, and [`Call`] |
+//! | `current`, `trace` | what a handler's own calls inherit: [`CallScope`], [`TraceContext`] |
 //! | `bounds` | what time-outs and limits come to |
 //!
 //! Services are defined in `.proto` files; nexus-rpc-build, called from a `build.rs`, makes a trait
@@ -15,17 +16,21 @@
 mod bounds;
 mod call;
 mod channel;
+mod current;
 mod endpoint;
 pub mod error;
 mod provider;
 pub mod registry;
 mod service;
+mod trace;
 pub mod wire;
 
 pub use call::{Call, CallOptions, Reply};
 pub use channel::{ChannelOptions, RpcChannel};
+pub use current::{CallScope, Entered};
 pub use error::{ErrorCode, RpcError};
 pub use provider::{ProviderBuilder, ProviderError, ProviderOptions, RpcProvider};
 pub use service::{
     CallContext, Execution, IncomingCall, MethodDescriptor, Responder, Service, ServiceDescriptor,
 };
+pub use trace::{TraceContext, TraceError};

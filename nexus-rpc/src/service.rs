@@ -23,7 +23,7 @@ use prost::Message;
 
 use crate::provider::ConnectionCalls;
 use crate::wire::{Frame, Limits, RpcMeta, Side, encode_frame, encode_payload};
-use crate::{ErrorCode, RpcError};
+use crate::{CallScope, Entered, ErrorCode, RpcError, TraceContext};
 
 /// A service as its `.proto` defines it.
 #[derive(Debug)]
@@ -80,6 +80,7 @@ pub struct CallContext {
     method: &'static MethodDescriptor,
     peer: Address,
     deadline: Option<Instant>,
+    trace: Option<TraceContext>,
     meta: RpcMeta,
     attachment: Bytes,
     extras: Arc<Mutex<AnswerExtras>>,
@@ -112,6 +113,24 @@ impl CallContext {
     pub fn remaining(&self) -> Option<Duration> {
         self.deadline
             .map(|deadline| deadline.saturating_duration_since(Instant::now()))
+    }
+
+    /// The trace that the call belongs to, with the caller's span; `None` when the call names none, or
+    /// not in the form that it has to have. Calls made by the handler carry children of it.
+    pub fn trace(&self) -> Option<&TraceContext> {
+        self.trace.as_ref()
+    }
+
+    /// What the handler's own calls inherit, to be taken to other threads: on the handler's thread
+    /// they inherit it anyway.
+    pub fn scope(&self) -> CallScope {
+        CallScope::new(self.deadline, self.trace.clone())
+    }
+
+    /// Has calls made on this thread inherit this call's deadline and trace, until the returned value is
+    /// dropped. Short for entering its [`scope`](Self::scope).
+    pub fn enter(&self) -> Entered {
+        self.scope().enter()
     }
 
     /// A field of the call's metadata.
@@ -185,6 +204,7 @@ impl IncomingCall {
             method,
             peer: calls.peer().clone(),
             deadline,
+            trace: TraceContext::from_fields(&meta.user_fields),
             meta,
             attachment: frame.attachment.clone(),
             extras: Arc::default(),
@@ -213,7 +233,10 @@ impl IncomingCall {
         let Some((context, request, answer)) = self.start::<Q>() else {
             return;
         };
-        match handler(&context, request) {
+        let entered = context.enter();
+        let result = handler(&context, request);
+        drop(entered);
+        match result {
             Ok(response) => answer.success(&response, &context.extras),
             Err(error) => answer.failure(&error),
         }
@@ -233,6 +256,7 @@ impl IncomingCall {
             extras: Arc::clone(&context.extras),
             response: PhantomData,
         };
+        let _entered = context.enter();
         handler(context, request, responder);
     }
 
