@@ -8,6 +8,7 @@
 //! | `provider`, `service` | serving: [`RpcProvider`], and what generated code and handlers see |
 //! | `channel`, `endpoint`, `call` | calling: [`RpcChannel`], its connections, and [`Call`] |
 //! | `current`, `trace` | what a handler's own calls inherit: [`CallScope`], [`TraceContext`] |
+//! | `policy` | what a channel decides: balancing, isolation, retries, backup requests; pure |
 //! | `bounds` | what time-outs and limits come to |
 //!
 //! Services are defined in `.proto` files; nexus-rpc-build, called from a `build.rs`, makes a trait
@@ -19,6 +20,11 @@ mod channel;
 mod current;
 mod endpoint;
 pub mod error;
+#[allow(
+    dead_code,
+    reason = "the channel does not make all of these decisions yet"
+)]
+mod policy;
 mod provider;
 pub mod registry;
 mod service;
@@ -29,6 +35,7 @@ pub use call::{Call, CallOptions, Reply};
 pub use channel::{ChannelOptions, RpcChannel};
 pub use current::{CallScope, Entered};
 pub use error::{ErrorCode, RpcError};
+pub use policy::{BackupAfter, BudgetOptions};
 pub use provider::{ProviderBuilder, ProviderError, ProviderOptions, RpcProvider};
 pub use service::{
     CallContext, Execution, IncomingCall, MethodDescriptor, Responder, Service, ServiceDescriptor,

@@ -1,0 +1,17 @@
+//! What a channel decides, without doing it: no socket, no thread, no clock and no source of
+//! randomness is in here. Time and random numbers are arguments, so every decision can be tested.
+//!
+//! | module | decides |
+//! |---|---|
+//! | [`backup`] | when a call that has no answer yet is sent a second time |
+//! | [`budget`] | how many retries and backup requests the calls pay for |
+//! | [`mix`] | nothing: the numbers that hashing and jitter are made of |
+//!
+//! The delay before a retry is [`nexus_net::Backoff`]'s, like the one before a new connection.
+
+pub(crate) mod backup;
+pub(crate) mod budget;
+pub(crate) mod mix;
+
+pub use backup::BackupAfter;
+pub use budget::BudgetOptions;
