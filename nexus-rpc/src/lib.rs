@@ -35,7 +35,7 @@ pub use call::{Call, CallOptions, Reply};
 pub use channel::{ChannelOptions, RpcChannel};
 pub use current::{CallScope, Entered};
 pub use error::{ErrorCode, RpcError};
-pub use policy::{BackupAfter, BudgetOptions};
+pub use policy::{BackupAfter, BudgetOptions, LoadBalancing, ZonePreference};
 pub use provider::{ProviderBuilder, ProviderError, ProviderOptions, RpcProvider};
 pub use service::{
     CallContext, Execution, IncomingCall, MethodDescriptor, Responder, Service, ServiceDescriptor,

@@ -3,6 +3,7 @@
 //!
 //! | module | decides |
 //! |---|---|
+//! | [`balance`] | which member of a service gets the next call |
 //! | [`backup`] | when a call that has no answer yet is sent a second time |
 //! | [`budget`] | how many retries and backup requests the calls pay for |
 //! | [`mix`] | nothing: the numbers that hashing and jitter are made of |
@@ -10,8 +11,10 @@
 //! The delay before a retry is [`nexus_net::Backoff`]'s, like the one before a new connection.
 
 pub(crate) mod backup;
+pub(crate) mod balance;
 pub(crate) mod budget;
 pub(crate) mod mix;
 
 pub use backup::BackupAfter;
+pub use balance::{LoadBalancing, ZonePreference};
 pub use budget::BudgetOptions;
