@@ -15,7 +15,10 @@ thread_local! {
 
 /// What a call hands down to those made on its behalf.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(not(test), allow(dead_code, reason = "the calling side takes it up next"))]
+#[cfg_attr(
+    not(test),
+    allow(dead_code, reason = "the calling side takes it up next")
+)]
 pub(crate) struct Inherited {
     /// When the caller stops waiting; nothing done for it later is of use.
     pub(crate) deadline: Option<Instant>,

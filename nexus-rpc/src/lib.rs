@@ -5,7 +5,8 @@
 //! | [`wire`] | the bytes: frames, meta, compression, checksums; no socket, no clock |
 //! | [`error`] | what a call fails with: a code that both sides know and a text |
 //! | [`registry`] | who provides a service: ZooKeeper, a fixed list, or this process |
-//! | `provider`, `service` | serving: [`RpcProvider`], and what generated code and handlers see |
+//! | `server` | serving: [`RpcProvider`], what stands before its handlers, and what they see |
+//! | `service` | descriptors: what generated code says to both sides |
 //! | `channel`, `endpoint`, `call` | calling: [`RpcChannel`], its connections, and [`Call`] |
 //! | `current`, `trace` | what a handler's own calls inherit: [`CallScope`], [`TraceContext`] |
 //! | `policy` | what a channel decides: balancing, isolation, retries, backup requests; pure |
@@ -25,8 +26,8 @@ pub mod error;
     reason = "the channel does not make all of these decisions yet"
 )]
 mod policy;
-mod provider;
 pub mod registry;
+mod server;
 mod service;
 mod trace;
 pub mod wire;
@@ -36,8 +37,9 @@ pub use channel::{ChannelOptions, RpcChannel};
 pub use current::{CallScope, Entered};
 pub use error::{ErrorCode, RpcError};
 pub use policy::{BackupAfter, BudgetOptions, LoadBalancing, ZonePreference};
-pub use provider::{ProviderBuilder, ProviderError, ProviderOptions, RpcProvider};
-pub use service::{
-    CallContext, Execution, IncomingCall, MethodDescriptor, Responder, Service, ServiceDescriptor,
+pub use server::{
+    AdaptiveLimit, AuthContext, Authenticator, CallContext, ConcurrencyLimit, IncomingCall,
+    Interceptor, Outcome, ProviderBuilder, ProviderError, ProviderOptions, Responder, RpcProvider,
 };
+pub use service::{Execution, MethodDescriptor, Service, ServiceDescriptor};
 pub use trace::{TraceContext, TraceError};

@@ -9,7 +9,9 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::PathBuf;
 
 use bytes::BytesMut;
+use nexus_net::Address;
 use nexus_rpc::wire::{Frame, Limits, decode, encode_payload};
+use nexus_rpc::{AuthContext, Authenticator, Interceptor};
 
 use crate::*;
 
@@ -75,7 +77,7 @@ fn expected_answers(name: &str) -> Option<BTreeMap<i64, Said>> {
     let echoed = |message: &[u8]| (0, message.to_vec(), Vec::new(), BTreeMap::new());
     let failed = |code| (code, Vec::new(), Vec::new(), BTreeMap::new());
     match name {
-        // Nobody here asks who calls: `authentication_data` is ignored.
+        // This provider does not ask who calls: `authentication_data` is ignored.
         "auth_absent" | "auth_bad" => {
             for frame in ids() {
                 expected.insert(frame.meta.correlation_id(), echoed(&frame.payload));
@@ -116,6 +118,72 @@ fn expected_answers(name: &str) -> Option<BTreeMap<i64, Said>> {
         _ => {}
     }
     Some(expected)
+}
+
+/// Lets in who shows what the captured client showed.
+struct SecretToken;
+
+impl Authenticator for SecretToken {
+    fn verify(&self, data: &[u8], _peer: &Address) -> Result<AuthContext, RpcError> {
+        match data {
+            b"secret-token" => Ok(AuthContext::new("captured client").with_role("caller")),
+            b"panic" => panic!("asked to"),
+            _ => Err(RpcError::internal("Fail to authenticate")),
+        }
+    }
+}
+
+/// Who called, as the handlers saw it.
+struct Callers(Arc<Mutex<Vec<AuthContext>>>);
+
+impl Interceptor for Callers {
+    fn before(&self, call: &CallContext) -> Result<(), RpcError> {
+        self.0.lock().extend(call.auth().cloned());
+        Ok(())
+    }
+}
+
+#[test]
+fn a_provider_that_asks_who_calls_asks_once_per_connection_as_brpc_does() {
+    let callers = Arc::default();
+    let provider = RpcProvider::builder()
+        .service(EchoServiceServer::new(Echo))
+        .authenticator(SecretToken)
+        .interceptor(Callers(Arc::clone(&callers)))
+        .start("127.0.0.1:0".parse().unwrap())
+        .unwrap();
+    for name in ["auth_good", "auth_bad", "auth_absent"] {
+        let mut expected = BTreeMap::new();
+        for frame in frames(&load(&format!("{name}.resp"))) {
+            expected.insert(frame.meta.correlation_id(), said(frame));
+        }
+        let (answers, open) = exchange(provider.local_addr(), name, expected.len());
+        assert_eq!(answers, expected, "{name}");
+        assert_eq!(open, name == "auth_good", "{name}");
+    }
+    // Three calls, and the one that saw whether the connection was still open.
+    let caller = AuthContext::new("captured client").with_role("caller");
+    assert_eq!(*callers.lock(), vec![caller; 4]);
+    assert_eq!(provider.in_flight(), 0);
+}
+
+#[test]
+fn an_authenticator_that_panics_lets_nobody_in() {
+    let provider = RpcProvider::builder()
+        .service(EchoServiceServer::new(Echo))
+        .authenticator(SecretToken)
+        .start("127.0.0.1:0".parse().unwrap())
+        .unwrap();
+    let mut frame = frames(&load("auth_bad.req")).remove(0);
+    frame.meta.authentication_data = Some(Bytes::from_static(b"panic"));
+    let mut out = BytesMut::new();
+    let limits = Limits::default();
+    encode_payload(&mut frame.meta, &frame.payload, &[], &limits, &mut out).unwrap();
+    let mut stream = TcpStream::connect(provider.local_addr()).unwrap();
+    stream.write_all(&out).unwrap();
+    let answer = next_frame(&mut stream, &mut BytesMut::new()).unwrap();
+    assert_eq!(said(answer).0, ErrorCode::UNAUTHENTICATED.number());
+    assert_eq!(stream.read(&mut [0; 1]).unwrap(), 0);
 }
 
 fn stays_open(name: &str) -> bool {

@@ -3,6 +3,7 @@
 mod basic;
 mod brpc;
 mod faults;
+mod guards;
 mod limits;
 mod load;
 mod routing;

@@ -1,0 +1,268 @@
+//! The obligation to answer a call, and the way back to its caller.
+//!
+//! An answer that is made on its connection's loop, inside the handler's run, is encoded into the
+//! connection's own output: no buffer of its own, no way through the loop's queue, and all answers of a turn
+//! leave with one write. From other threads, and later, it goes through the queue.
+
+use std::cell::RefCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::time::Instant;
+
+use bytes::BytesMut;
+use nexus_net::{Address, ConnHandle};
+use prost::Message;
+
+use super::incoming::AnswerExtras;
+use super::interceptor::{Entered, Outcome, leave_all};
+use super::serving::{MethodId, Serving};
+use super::stats::Sample;
+use crate::wire::{EncodeError, RpcMeta, encode_frame, encode_payload};
+use crate::{ErrorCode, RpcError};
+
+/// What a connection and the calls that came on it share: the way back, and how many are in work.
+pub(crate) struct ConnectionCalls {
+    conn: ConnHandle,
+    peer: Address,
+    serving: Arc<Serving>,
+    in_flight: AtomicUsize,
+    /// Close once nothing is in work.
+    closing: AtomicBool,
+}
+
+impl ConnectionCalls {
+    pub(super) fn new(conn: ConnHandle, peer: Address, serving: Arc<Serving>) -> Self {
+        Self {
+            conn,
+            peer,
+            serving,
+            in_flight: AtomicUsize::new(0),
+            closing: AtomicBool::new(false),
+        }
+    }
+
+    pub(super) fn peer(&self) -> &Address {
+        &self.peer
+    }
+
+    pub(super) fn serving(&self) -> &Arc<Serving> {
+        &self.serving
+    }
+
+    /// Counts a call that was let in.
+    pub(super) fn begin(&self) {
+        self.in_flight.fetch_add(1, Ordering::AcqRel);
+    }
+
+    /// The answer of one call is on its way; the last one of a closing connection closes it.
+    fn end(&self) {
+        // SeqCst with `close_when_idle` below: one of the two sees the other's write.
+        if self.in_flight.fetch_sub(1, Ordering::SeqCst) == 1 && self.closing.load(Ordering::SeqCst)
+        {
+            let _ = self.conn.close();
+        }
+    }
+
+    /// Closes the connection once nothing is in work.
+    pub(super) fn close_when_idle(&self) {
+        self.closing.store(true, Ordering::SeqCst);
+        if self.in_flight.load(Ordering::SeqCst) == 0 {
+            // Through the loop's queue, behind the answers that other threads have put there.
+            let _ = self.conn.close();
+        }
+    }
+}
+
+impl std::fmt::Debug for ConnectionCalls {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ConnectionCalls")
+            .field("peer", &self.peer)
+            .finish_non_exhaustive()
+    }
+}
+
+/// The output of the connection whose handler this thread is running.
+struct Direct {
+    conn: ConnHandle,
+    out: BytesMut,
+}
+
+thread_local! {
+    static DIRECT: RefCell<Option<Direct>> = const { RefCell::new(None) };
+}
+
+/// Runs `handler`, whose answers to calls of this connection are appended to `out`. It must not
+/// unwind.
+pub(super) fn with_direct_output(
+    calls: &ConnectionCalls,
+    out: &mut BytesMut,
+    handler: impl FnOnce(),
+) {
+    let direct = Direct {
+        conn: calls.conn.clone(),
+        out: std::mem::take(out),
+    };
+    DIRECT.set(Some(direct));
+    handler();
+    if let Some(direct) = DIRECT.take() {
+        *out = direct.out;
+    }
+}
+
+/// The obligation to answer one call. Dropped, it answers that the handler failed.
+pub(super) struct Answer {
+    /// `None` once answered.
+    calls: Option<Arc<ConnectionCalls>>,
+    method: MethodId,
+    correlation_id: i64,
+    received: Instant,
+    request_bytes: usize,
+    /// Interceptors to be left with the answer.
+    pub(super) entered: Option<Box<Entered>>,
+}
+
+impl Answer {
+    /// For a call that was let in.
+    pub(super) fn new(
+        calls: Arc<ConnectionCalls>,
+        method: MethodId,
+        correlation_id: i64,
+        received: Instant,
+        request_bytes: usize,
+    ) -> Self {
+        Self {
+            calls: Some(calls),
+            method,
+            correlation_id,
+            received,
+            request_bytes,
+            entered: None,
+        }
+    }
+
+    pub(super) fn success(mut self, response: &impl Message, extras: AnswerExtras) {
+        let Some(calls) = self.calls.take() else {
+            return;
+        };
+        let mut meta = RpcMeta::for_success(self.correlation_id);
+        meta.user_fields = extras.user_fields;
+        let limits = calls.serving.limits;
+        let attachment = extras.attachment;
+        let encode =
+            |out: &mut BytesMut| encode_frame(&mut meta, response, &attachment, &limits, out);
+        self.finish(&calls, None, encode);
+    }
+
+    pub(super) fn failure(mut self, error: &RpcError) {
+        if let Some(calls) = self.calls.take() {
+            self.fail(&calls, error);
+        }
+    }
+
+    /// The call was let in but cannot run.
+    pub(super) fn turn_away(mut self, error: &RpcError) {
+        let Some(calls) = self.calls.take() else {
+            return;
+        };
+        calls.serving.turned_away(self.method);
+        let mut out = BytesMut::new();
+        encode_failure(&calls, self.correlation_id, error, &mut out);
+        let _ = calls.conn.send(out.freeze());
+        calls.end();
+    }
+
+    fn fail(&self, calls: &ConnectionCalls, error: &RpcError) {
+        self.finish(calls, Some(error), |out| {
+            encode_failure(calls, self.correlation_id, error, out);
+            Ok(())
+        });
+    }
+
+    /// Encodes the answer where it goes, has the interceptors and the counters see it, and lets it go.
+    fn finish(
+        &self,
+        calls: &ConnectionCalls,
+        error: Option<&RpcError>,
+        encode: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>,
+    ) {
+        let mut direct = take_direct(calls);
+        let mut own = BytesMut::new();
+        let out = direct.as_mut().map_or(&mut own, |direct| &mut direct.out);
+        let before_bytes = out.len();
+        let unencodable = encode(out).err().map(|error| {
+            let error = RpcError::new(ErrorCode::BAD_RESPONSE, error.to_string());
+            encode_failure(calls, self.correlation_id, &error, out);
+            error
+        });
+        let response_bytes = out.len() - before_bytes;
+        let error = unencodable.as_ref().or(error);
+        self.count(calls, error, response_bytes);
+        // Counted out first, so that whoever has the answer sees the counts without it.
+        match direct {
+            Some(direct) => DIRECT.set(Some(direct)),
+            None => {
+                let _ = calls.conn.send(own.freeze());
+            }
+        }
+        calls.end();
+    }
+
+    fn count(&self, calls: &ConnectionCalls, error: Option<&RpcError>, response_bytes: usize) {
+        let latency = self.received.elapsed();
+        let request_bytes = self.request_bytes;
+        if let Some(entered) = &self.entered {
+            let outcome = Outcome {
+                error,
+                latency,
+                request_bytes,
+                response_bytes,
+            };
+            leave_all(&calls.serving.interceptors, entered, &outcome);
+        }
+        let sample = Sample {
+            failed: error.is_some(),
+            latency,
+            request_bytes,
+            response_bytes,
+        };
+        calls.serving.finished(self.method, &sample);
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if let Some(calls) = self.calls.take() {
+            let error = RpcError::internal("the handler ended without an answer");
+            self.fail(&calls, &error);
+        }
+    }
+}
+
+/// The output of the call's connection, when this thread is running a handler of that connection.
+fn take_direct(calls: &ConnectionCalls) -> Option<Direct> {
+    // While it is being destroyed with its thread there is none.
+    DIRECT
+        .try_with(|direct| {
+            let mut direct = direct.try_borrow_mut().ok()?;
+            direct.take_if(|direct| {
+                direct.conn.id() == calls.conn.id()
+                    && direct.conn.loop_handle().is_current()
+                    && calls.conn.loop_handle().is_current()
+            })
+        })
+        .ok()
+        .flatten()
+}
+
+fn encode_failure(
+    calls: &ConnectionCalls,
+    correlation_id: i64,
+    error: &RpcError,
+    out: &mut BytesMut,
+) {
+    let mut meta = RpcMeta::for_failure(correlation_id, error);
+    if let Err(error) = encode_payload(&mut meta, &[], &[], &calls.serving.limits, out) {
+        // Only a frame limit below an error text gets here; the caller runs into its deadline.
+        log::error!("an error answer cannot be written: {error}");
+    }
+}

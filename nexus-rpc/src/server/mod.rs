@@ -1,0 +1,41 @@
+//! The server side: a port, the services behind it, and what stands before a handler.
+//!
+//! ```text
+//!   bytes ─► connection ─► serving: known? authentic? within the limits? ─► IncomingCall
+//!                                                                              │ on the handler's thread
+//!            answer  ◄──── interceptors' after ◄──── handler ◄──── interceptors' before, decode
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `provider` | [`RpcProvider`]: starting, registering, draining |
+//! | `options` | what can be chosen |
+//! | `serving` | what all connections share: the methods by name, admission of calls |
+//! | `connection` | one caller's connection: frames in, refusals out |
+//! | `incoming` | the call as a handler sees it: [`CallContext`], [`IncomingCall`], [`Responder`] |
+//! | `answer` | the obligation to answer, and the way back |
+//! | `interceptor` | [`Interceptor`]: code around every handler |
+//! | `auth` | [`Authenticator`]: who calls |
+//! | `limit` | how many calls may be in work: constant, or by measured latency |
+//! | `stats` | counters and latencies, written without a lock |
+
+mod answer;
+mod auth;
+mod connection;
+mod incoming;
+mod interceptor;
+#[allow(dead_code, reason = "the pages read what is counted here")]
+mod limit;
+mod options;
+mod provider;
+#[allow(dead_code, reason = "the pages read what is counted here")]
+mod serving;
+#[allow(dead_code, reason = "the pages read what is counted here")]
+mod stats;
+
+pub use auth::{AuthContext, Authenticator};
+pub use incoming::{CallContext, IncomingCall, Responder};
+pub use interceptor::{Interceptor, Outcome};
+pub use limit::{AdaptiveLimit, ConcurrencyLimit};
+pub use options::ProviderOptions;
+pub use provider::{ProviderBuilder, ProviderError, RpcProvider};
