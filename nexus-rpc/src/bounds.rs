@@ -7,7 +7,7 @@ use nexus_net::ConnectionOptions;
 use crate::wire::{HEADER_BYTES, Limits};
 
 /// The longest time-out: what `timeout_ms` can say, 24 days. Longer ones are cut to it.
-const TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
+pub(crate) const TIMEOUT_MAX: Duration = Duration::from_millis(i32::MAX as u64);
 
 /// When `timeout` from now is over.
 pub(crate) fn deadline_after(timeout: Duration) -> Instant {

@@ -7,7 +7,8 @@
 //! |---|---|
 //! | the caller: it asked for something wrong | [`NO_SERVICE`], [`NO_METHOD`], [`BAD_REQUEST`], [`UNAUTHENTICATED`] |
 //! | the provider: it could not, or not now | [`INTERNAL`], [`BAD_RESPONSE`], [`STOPPING`], [`OVERLOADED`], [`REJECTED`] |
-//! | neither: the way between them | [`DEADLINE_EXCEEDED`], [`CONNECTION_FAILED`], [`CONNECTION_CLOSED`], [`SEND_QUEUE_FULL`] |
+//! | neither: the way between them | [`DEADLINE_EXCEEDED`], [`CONNECTION_FAILED`], [`CONNECTION_CLOSED`], [`SEND_QUEUE_FULL`], [`HOST_DOWN`] |
+//! | the caller, who wants it no longer | [`CANCELED`] |
 //! | the application: every other number | chosen by the handler |
 //!
 //! [`NO_SERVICE`]: ErrorCode::NO_SERVICE
@@ -23,6 +24,8 @@
 //! [`CONNECTION_FAILED`]: ErrorCode::CONNECTION_FAILED
 //! [`CONNECTION_CLOSED`]: ErrorCode::CONNECTION_CLOSED
 //! [`SEND_QUEUE_FULL`]: ErrorCode::SEND_QUEUE_FULL
+//! [`HOST_DOWN`]: ErrorCode::HOST_DOWN
+//! [`CANCELED`]: ErrorCode::CANCELED
 
 use std::borrow::Cow;
 use std::fmt;
@@ -58,6 +61,8 @@ macro_rules! error_codes {
 error_codes! {
     /// No provider is known, or none can be reached; the call was not sent.
     HOST_DOWN = 112, "EHOSTDOWN";
+    /// The caller canceled the call. Set by the caller's own side; whether the handler ran is not known.
+    CANCELED = 125, "ECANCELED";
     /// The provider does not know the service.
     NO_SERVICE = 1001, "ENOSERVICE";
     /// The provider does not know the method. brpc answers this also for an unknown service

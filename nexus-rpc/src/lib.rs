@@ -7,7 +7,7 @@
 //! | [`registry`] | who provides a service: ZooKeeper, a fixed list, or this process |
 //! | `server` | serving: [`RpcProvider`], what stands before its handlers, and what they see |
 //! | `service` | descriptors: what generated code says to both sides |
-//! | `channel`, `endpoint`, `call` | calling: [`RpcChannel`], its connections, and [`Call`] |
+//! | `client` | calling: [`RpcChannel`], its connections, and [`Call`] |
 //! | `current`, `trace` | what a handler's own calls inherit: [`CallScope`], [`TraceContext`] |
 //! | `policy` | what a channel decides: balancing, isolation, retries, backup requests; pure |
 //! | `bounds` | what time-outs and limits come to |
@@ -16,10 +16,8 @@
 //! to implement and a client to call of each.
 
 mod bounds;
-mod call;
-mod channel;
+mod client;
 mod current;
-mod endpoint;
 pub mod error;
 #[allow(
     dead_code,
@@ -32,8 +30,11 @@ mod service;
 mod trace;
 pub mod wire;
 
-pub use call::{Call, CallOptions, Reply};
-pub use channel::{ChannelOptions, RpcChannel};
+pub use client::{
+    Answer, Backup, BackupOptions, Call, CallHead, CallOptions, CallOutcome, ChannelOptions,
+    ClientInterceptor, Connections, Credentials, EndpointInfo, EndpointState, RawMessage,
+    Readiness, Reply, RetryOptions, RpcChannel,
+};
 pub use current::{CallScope, Entered};
 pub use error::{ErrorCode, RpcError};
 pub use policy::{BackupAfter, BudgetOptions, LoadBalancing, ZonePreference};

@@ -279,6 +279,21 @@ impl ServiceCode<'_> {
                 "    ) -> ::nexus_rpc::Call<{response}> {{"
                 "        self.channel.call(&{descriptor}_METHODS[{index}], request, options)"
                 "    }}"
+                ""
+                "    /// Has `fallback` answer calls of [`{plain}`](Self::{rust}) that fail for good, over all clients of"
+                "    /// the channel; see [`set_fallback`](::nexus_rpc::RpcChannel::set_fallback)."
+                "    pub fn {plain}_fallback("
+                "        &self,"
+                "        fallback: impl Fn("
+                "            {request},"
+                "            &::nexus_rpc::RpcError,"
+                "        ) -> ::core::result::Result<{response}, ::nexus_rpc::RpcError>"
+                "        + ::core::marker::Send"
+                "        + ::core::marker::Sync"
+                "        + 'static,"
+                "    ) {{"
+                "        self.channel.set_fallback(&{descriptor}_METHODS[{index}], fallback)"
+                "    }}"
             );
         }
         lines!(buf, "}}" "");

@@ -4,10 +4,6 @@ use nexus_rpc::wire::Limits;
 
 use crate::*;
 
-fn code<T>(result: Result<T, RpcError>) -> ErrorCode {
-    result.map(|_| ()).unwrap_err().code()
-}
-
 #[test]
 fn a_call_whose_deadline_passes_in_the_queue_is_not_run() {
     let options = ProviderOptions {
@@ -118,8 +114,8 @@ fn calls_over_the_provider_limit_and_the_channel_limit_are_refused() {
     let first = setting.client.later_with(&text("keep"), long());
     let second = setting.client.later_with(&text("a"), long()).wait();
     assert_eq!(code(second), ErrorCode::SEND_QUEUE_FULL);
-    drop(first);
     until("it arrived", || !setting.seen.kept.lock().is_empty());
+    drop(first);
     setting.seen.kept.lock().clear();
     until("it is over", || {
         setting.channel.in_flight(ModesClient::SERVICE) == 0

@@ -1,7 +1,11 @@
 //! Calls over real sockets.
 
+mod around;
+mod attempts;
 mod basic;
 mod brpc;
+mod cuts;
+mod fakes;
 mod faults;
 mod guards;
 mod limits;
@@ -155,8 +159,23 @@ fn provide(
 
 /// A channel to fixed addresses.
 fn channel_to(addresses: impl IntoIterator<Item = SocketAddr>) -> RpcChannel {
+    channel_with(addresses, ChannelOptions::default())
+}
+
+fn channel_with(
+    addresses: impl IntoIterator<Item = SocketAddr>,
+    options: ChannelOptions,
+) -> RpcChannel {
     let registry = StaticRegistry::new(addresses.into_iter().map(Provider::new));
-    RpcChannel::new(Arc::new(registry), loops(), ChannelOptions::default())
+    RpcChannel::new(Arc::new(registry), loops(), options)
+}
+
+/// What a call that must fail failed with.
+fn code<A>(result: Result<A, RpcError>) -> ErrorCode {
+    match result {
+        Ok(_) => panic!("the call succeeded"),
+        Err(error) => error.code(),
+    }
 }
 
 fn text(text: &str) -> Text {

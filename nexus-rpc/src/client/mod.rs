@@ -1,0 +1,40 @@
+//! The client side: finds providers, keeps connections to them, and sends calls.
+//!
+//! ```text
+//!   RpcChannel ── call ──► Flight ── attempt ──► Route ── picks ──► Endpoint ──► Link ──► connection
+//!                            ▲  first, again, backup                (a provider) (one of its connections)
+//!                            └───────────── answered, failed ◄───────────────────────┘
+//! ```
+//!
+//! | module | owns |
+//! |---|---|
+//! | `channel` | [`RpcChannel`]: services to routes, addresses to endpoints |
+//! | `options` | what a channel and a call can be told |
+//! | `call` | [`Call`]: the caller's end |
+//! | `flight` | a call from its first attempt to its one completion: retries, backup requests, cancellation |
+//! | `route` | the providers of one service: picking one, waiting for one |
+//! | `endpoint` | one provider: its connections, its health, its latency |
+//! | `link`, `exchange` | one connection, and the calls in flight on it |
+//! | `interceptor` | what runs around each call, and who the caller is |
+//!
+//! **Every call completes once.** Its flight owns the completion; each attempt is an obligation that
+//! is answered, failed, or (dropped by a panic or a stopped loop) failed by being dropped.
+
+mod call;
+mod channel;
+mod endpoint;
+mod exchange;
+mod flight;
+mod interceptor;
+mod link;
+mod options;
+mod route;
+
+pub use call::{Answer, Call, Reply};
+pub use channel::{EndpointInfo, RpcChannel};
+pub use endpoint::EndpointState;
+pub use interceptor::{CallHead, CallOutcome, ClientInterceptor, Credentials};
+pub use options::{
+    Backup, BackupOptions, CallOptions, ChannelOptions, Connections, RawMessage, Readiness,
+    RetryOptions,
+};
