@@ -37,7 +37,10 @@ pub use client::{
 };
 pub use current::{CallScope, Entered};
 pub use error::{ErrorCode, RpcError};
-pub use policy::{BackupAfter, BudgetOptions, LoadBalancing, ZonePreference};
+pub use policy::{
+    BackupAfter, BreakerOptions, BudgetOptions, FailureWindow, LoadBalancing, SlowCalls,
+    ZonePreference,
+};
 pub use server::{
     AdaptiveLimit, AuthContext, Authenticator, CallContext, ConcurrencyLimit, IncomingCall,
     Interceptor, Outcome, ProviderBuilder, ProviderError, ProviderOptions, Responder, RpcProvider,

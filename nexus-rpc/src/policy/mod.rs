@@ -5,6 +5,7 @@
 //! |---|---|
 //! | [`balance`] | which member of a service gets the next call |
 //! | [`backup`] | when a call that has no answer yet is sent a second time |
+//! | [`breaker`] | when a failing endpoint is isolated, and how long |
 //! | [`budget`] | how many retries and backup requests the calls pay for |
 //! | [`mix`] | nothing: the numbers that hashing and jitter are made of |
 //!
@@ -12,9 +13,11 @@
 
 pub(crate) mod backup;
 pub(crate) mod balance;
+pub(crate) mod breaker;
 pub(crate) mod budget;
 pub(crate) mod mix;
 
 pub use backup::BackupAfter;
 pub use balance::{LoadBalancing, ZonePreference};
+pub use breaker::{BreakerOptions, FailureWindow, SlowCalls};
 pub use budget::BudgetOptions;
