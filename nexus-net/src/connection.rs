@@ -60,8 +60,11 @@ impl Default for ConnectionOptions {
 }
 
 impl ConnectionOptions {
-    /// What is out of range, if anything.
-    pub(crate) fn check(&self) -> Result<(), &'static str> {
+    /// Whether a connection can be made with them.
+    ///
+    /// # Errors
+    /// What is out of range.
+    pub fn check(&self) -> Result<(), &'static str> {
         if self.output_low_bytes > self.output_high_bytes {
             return Err("output_low_bytes is above output_high_bytes");
         }

@@ -47,6 +47,7 @@ struct Inner {
     /// Shared by the services that one provider offers. A route's list keeps an endpoint alive.
     endpoints: Mutex<HashMap<SocketAddr, Weak<Endpoint>>>,
     next_endpoint: AtomicU64,
+    isolating: Arc<Mutex<()>>,
     /// By the method's descriptor.
     fallbacks: ArcSwap<FxHashMap<usize, Arc<Fallback>>>,
 }
@@ -82,6 +83,7 @@ impl RpcChannel {
                 routes: RwLock::new(HashMap::new()),
                 endpoints: Mutex::new(HashMap::new()),
                 next_endpoint: AtomicU64::new(0),
+                isolating: Arc::default(),
                 fallbacks: ArcSwap::default(),
             }),
         }
@@ -353,7 +355,7 @@ impl Inner {
         }
         let id = EndpointId(self.next_endpoint.fetch_add(1, Ordering::Relaxed));
         let Common { loops, options, .. } = &*self.common;
-        match Endpoint::start(id, address, loops, options) {
+        match Endpoint::start(id, address, loops, options, &self.isolating) {
             Ok(endpoint) => {
                 endpoint.notify(route);
                 endpoints.insert(address, Arc::downgrade(&endpoint));

@@ -1,23 +1,32 @@
 //! One provider as a channel sees it: its connections, its health, its latency.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Weak};
+use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
 use arc_swap::ArcSwap;
-use nexus_net::LoopGroup;
+use nexus_net::{LoopGroup, LoopHandle};
 use parking_lot::Mutex;
+use rand::RngExt;
 
 use super::flight::Attempt;
-use super::link::{InFlight, Link, LinkState};
+use super::link::{ConnectOptions, InFlight, Link, LinkState};
 use super::options::{ChannelOptions, Connections};
 use super::route::Route;
+use crate::policy::BreakerOptions;
 use crate::policy::balance::ewma::PeakEwma;
+use crate::policy::breaker::Outcome;
+use crate::policy::machine::{ConnectionId, Decision, Machine, MachineOptions, State};
 use crate::{ErrorCode, RpcError};
 
 /// How long a latency is remembered.
 const LATENCY_DECAY: Duration = Duration::from_secs(10);
+
+/// A probe is waited for at least so long.
+const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(500);
+/// Calls count from 1, and there is one probe at a time on a connection.
+const PROBE_CORRELATION_ID: i64 = 0;
 
 /// Names an endpoint of a channel; never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -27,14 +36,18 @@ pub(crate) struct EndpointId(pub(crate) u64);
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub enum EndpointState {
-    /// A connection is being made, the first or a further one.
+    /// Not connected; the next attempt comes by itself.
+    Idle,
+    /// An attempt to connect runs; calls may wait for it.
     Connecting,
     /// Connected, and gets calls.
     Ready,
     /// Connected, and has said that it is stopping: gets calls only when there is no other.
     Stopping,
-    /// Not connected; the next attempt comes by itself.
-    Down,
+    /// It failed too often, and is left alone for a while.
+    Isolated,
+    /// It is being seen whether it is well again.
+    Probing,
 }
 
 /// Whom to send to first. The order is that of preference.
@@ -49,7 +62,10 @@ pub(crate) enum Availability {
 
 pub(crate) struct Endpoint {
     shared: Arc<Shared>,
-    links: ArcSwap<Vec<Arc<Link>>>,
+    /// The machine's.
+    first: Arc<Link>,
+    /// More, where a provider gets several.
+    further: ArcSwap<Vec<Arc<Link>>>,
     /// Held while a pooled connection is added.
     growing: Mutex<()>,
     loops: Arc<LoopGroup>,
@@ -62,6 +78,18 @@ pub(crate) struct Shared {
     pub(crate) address: SocketAddr,
     pub(crate) in_flight: AtomicUsize,
     latency: PeakEwma,
+    machine: Mutex<Machine>,
+    /// The machine's, for those who must not wait for it.
+    state: AtomicU8,
+    breaker: BreakerOptions,
+    /// Held while it is seen whether an endpoint may be isolated, by all of the channel.
+    isolating: Arc<Mutex<()>>,
+    connect: Arc<ConnectOptions>,
+    /// Does what the machine decides; gone with the endpoint.
+    first: OnceLock<Weak<Link>>,
+    timers: LoopHandle,
+    /// When the machine is asked again.
+    alarm: Mutex<Option<Instant>>,
     /// Told of every change of state.
     routes: Mutex<Vec<Weak<Route>>>,
 }
@@ -72,25 +100,51 @@ impl Endpoint {
         address: SocketAddr,
         loops: &Arc<LoopGroup>,
         options: &Arc<ChannelOptions>,
+        isolating: &Arc<Mutex<()>>,
     ) -> Result<Arc<Self>, nexus_net::Error> {
         let now = Instant::now();
+        let handle = loops.next();
+        let machine = MachineOptions {
+            breaker: options.breaker.clone(),
+            backoff: options.backoff.clone(),
+            // Longer, so that the connection's own time-out tells why.
+            attempt_max: options.connection.connect_timeout.saturating_mul(2),
+            probe_timeout: options.timeout.max(PROBE_TIMEOUT_MIN),
+            ..MachineOptions::default()
+        };
+        options
+            .connection
+            .check()
+            .map_err(nexus_net::Error::Options)?;
         let shared = Arc::new(Shared {
             id,
             address,
             in_flight: AtomicUsize::new(0),
             latency: PeakEwma::new(LATENCY_DECAY, now),
+            machine: Mutex::new(Machine::new(machine, now, rand::rng().random())),
+            state: AtomicU8::new(State::Connecting as u8),
+            breaker: options.breaker.clone(),
+            isolating: Arc::clone(isolating),
+            connect: Arc::new(ConnectOptions::new(options)),
+            first: OnceLock::new(),
+            timers: handle.clone(),
+            alarm: Mutex::new(None),
             routes: Mutex::new(Vec::new()),
         });
-        let first = match options.connections {
-            Connections::Several(count) => count.max(1),
-            Connections::Shared | Connections::Pooled(_) => 1,
+        let first = Arc::new(Link::of_machine(handle, &shared, options));
+        let _ = shared.first.set(Arc::downgrade(&first));
+        let more = match options.connections {
+            Connections::Several(count) => count.saturating_sub(1),
+            Connections::Shared | Connections::Pooled(_) => 0,
         };
-        let links = (0..first)
-            .map(|_| Link::start(loops.next(), &shared, options).map(Arc::new))
+        let further = (0..more)
+            .map(|_| Link::further(loops.next(), &shared, options).map(Arc::new))
             .collect::<Result<Vec<_>, _>>()?;
+        shared.drive();
         Ok(Arc::new(Self {
             shared,
-            links: ArcSwap::from_pointee(links),
+            first,
+            further: ArcSwap::from_pointee(further),
             growing: Mutex::new(()),
             loops: Arc::clone(loops),
             options: Arc::clone(options),
@@ -116,27 +170,18 @@ impl Endpoint {
     }
 
     pub(crate) fn availability(&self) -> Availability {
-        match self.link_state() {
-            LinkState::Ready => Availability::Ready,
-            LinkState::Connecting => Availability::Connecting,
-            LinkState::Stopping => Availability::Stopping,
-            LinkState::Down => Availability::Down,
+        match self.state() {
+            EndpointState::Ready => Availability::Ready,
+            EndpointState::Connecting => Availability::Connecting,
+            EndpointState::Stopping => Availability::Stopping,
+            EndpointState::Idle | EndpointState::Isolated | EndpointState::Probing => {
+                Availability::Down
+            }
         }
     }
 
     pub(crate) fn state(&self) -> EndpointState {
-        match self.link_state() {
-            LinkState::Ready => EndpointState::Ready,
-            LinkState::Connecting => EndpointState::Connecting,
-            LinkState::Stopping => EndpointState::Stopping,
-            LinkState::Down => EndpointState::Down,
-        }
-    }
-
-    fn link_state(&self) -> LinkState {
-        let links = self.links.load();
-        let best = links.iter().map(|link| link.state()).min();
-        best.unwrap_or(LinkState::Down)
+        self.shared.state()
     }
 
     /// Has the route told of every change of state.
@@ -169,29 +214,30 @@ impl Endpoint {
     }
 
     fn choose(&self) -> Option<(Arc<Link>, InFlight)> {
-        let links = self.links.load();
+        let further = self.further.load();
         if let Connections::Pooled(max) = self.options.connections {
-            return claim_idle(&links).or_else(|| self.grow(max.max(1)));
+            return self
+                .claim_idle(&further)
+                .or_else(|| self.grow(max.saturating_sub(1)));
         }
-        let best = match &links[..] {
-            [only] => only,
-            several => several
-                .iter()
-                .min_by_key(|link| (link.state(), link.in_flight()))?,
-        };
+        let links = further
+            .iter()
+            .filter(|link| link.state() == LinkState::Ready);
+        let rank = |link: &&Arc<Link>| (link.state() != LinkState::Ready, link.in_flight());
+        let best = std::iter::once(&self.first).chain(links).min_by_key(rank)?;
         Some((Arc::clone(best), best.claim()))
     }
 
     fn grow(&self, max: usize) -> Option<(Arc<Link>, InFlight)> {
         let _growing = self.growing.lock();
-        let links = self.links.load();
-        if let Some(claimed) = claim_idle(&links) {
+        let further = self.further.load();
+        if let Some(claimed) = self.claim_idle(&further) {
             return Some(claimed);
         }
-        if links.len() >= max {
+        if further.len() >= max {
             return None;
         }
-        let link = match Link::start(self.loops.next(), &self.shared, &self.options) {
+        let link = match Link::further(self.loops.next(), &self.shared, &self.options) {
             Ok(link) => Arc::new(link),
             Err(error) => {
                 log::error!("{}: cannot connect: {error}", self.shared.address);
@@ -199,23 +245,30 @@ impl Endpoint {
             }
         };
         let claimed = (Arc::clone(&link), link.claim());
-        let mut more = Vec::clone(&links);
+        let mut more = Vec::clone(&further);
         more.push(link);
-        self.links.store(Arc::new(more));
+        self.further.store(Arc::new(more));
         Some(claimed)
+    }
+
+    /// A connection without a call: a connected one, or else one that is being made.
+    fn claim_idle(&self, further: &[Arc<Link>]) -> Option<(Arc<Link>, InFlight)> {
+        let links = || std::iter::once(&self.first).chain(further);
+        let claim = |link: &Arc<Link>| Some((Arc::clone(link), link.claim_idle()?));
+        let in_state = |state| {
+            links()
+                .filter(move |link| link.state() == state)
+                .find_map(claim)
+        };
+        in_state(LinkState::Ready).or_else(|| in_state(LinkState::Connecting))
     }
 }
 
-/// A connection without a call: a connected one, or else one that is being made.
-fn claim_idle(links: &[Arc<Link>]) -> Option<(Arc<Link>, InFlight)> {
-    [LinkState::Ready, LinkState::Connecting]
-        .into_iter()
-        .find_map(|state| {
-            links
-                .iter()
-                .filter(|link| link.state() == state)
-                .find_map(|link| Some((Arc::clone(link), link.claim_idle()?)))
-        })
+impl Drop for Endpoint {
+    fn drop(&mut self) {
+        // The first link closes its connection by being dropped; only attempts are to end.
+        self.shared.machine.lock().removed();
+    }
 }
 
 impl Shared {
@@ -223,7 +276,19 @@ impl Shared {
         RpcError::new(code, format!("{}: {what}", self.address))
     }
 
-    /// A connection has changed its state.
+    fn state(&self) -> EndpointState {
+        let state = self.state.load(Ordering::Acquire);
+        match state {
+            _ if state == State::Connecting as u8 => EndpointState::Connecting,
+            _ if state == State::Ready as u8 => EndpointState::Ready,
+            _ if state == State::Stopping as u8 => EndpointState::Stopping,
+            _ if state == State::Isolated as u8 => EndpointState::Isolated,
+            _ if state == State::Probing as u8 => EndpointState::Probing,
+            _ => EndpointState::Idle,
+        }
+    }
+
+    /// A further connection has changed its state.
     pub(crate) fn link_changed(&self) {
         let routes = self.routes.lock().clone();
         for route in routes.iter().filter_map(Weak::upgrade) {
@@ -236,8 +301,108 @@ impl Shared {
         self.in_flight.fetch_sub(1, Ordering::AcqRel);
     }
 
-    /// A call took so long there. On the loop of its connection.
-    pub(crate) fn took(&self, latency: Duration, now: Instant) {
-        self.latency.observe(latency, now);
+    // ---- what the machine hears ----
+
+    pub(crate) fn connected(self: &Arc<Self>, id: ConnectionId) {
+        self.machine.lock().connected(id, Instant::now());
+        self.drive();
+    }
+
+    pub(crate) fn connection_lost(self: &Arc<Self>, id: ConnectionId) {
+        self.machine.lock().connection_lost(id, Instant::now());
+        self.drive();
+    }
+
+    pub(crate) fn stopping(self: &Arc<Self>, id: ConnectionId) {
+        self.machine.lock().stopping(id, Instant::now());
+        self.drive();
+    }
+
+    pub(crate) fn probe_answered(self: &Arc<Self>, id: ConnectionId) {
+        self.machine.lock().probe_answered(id, Instant::now());
+        self.drive();
+    }
+
+    /// How a call went there. On the loop of its connection.
+    pub(crate) fn outcome(self: &Arc<Self>, now: Instant, outcome: Outcome, latency: Duration) {
+        if outcome != Outcome::Failure {
+            self.latency.observe(latency, now);
+        }
+        let changed = {
+            let mut machine = self.machine.lock();
+            let before = machine.state();
+            machine.outcome(now, outcome, latency, &mut || self.may_be_isolated());
+            machine.state() != before
+        };
+        if changed {
+            log::warn!("{}: fails too often", self.address);
+            self.drive();
+        }
+    }
+
+    /// Whether enough others are left to each service. If so, it counts as isolated from here on.
+    fn may_be_isolated(&self) -> bool {
+        let _one_at_a_time = self.isolating.lock();
+        let routes = self.routes.lock().clone();
+        let may = routes
+            .iter()
+            .filter_map(Weak::upgrade)
+            .all(|route| route.can_spare_one(&self.breaker));
+        if may {
+            self.state.store(State::Isolated as u8, Ordering::Release);
+        }
+        may
+    }
+
+    /// Does what the machine decides, until that is to wait.
+    fn drive(self: &Arc<Self>) {
+        let now = Instant::now();
+        let before = self.state();
+        loop {
+            let mut machine = self.machine.lock();
+            let decision = machine.decide(now);
+            self.state.store(machine.state() as u8, Ordering::Release);
+            drop(machine);
+            let first = self.first.get().and_then(Weak::upgrade);
+            match (decision, first) {
+                (Decision::Wait(at), _) => {
+                    if let Some(at) = at {
+                        self.set_alarm(at, now);
+                    }
+                    break;
+                }
+                (Decision::Connect(id), Some(link)) => link.connect(id, Arc::clone(&self.connect)),
+                (Decision::Probe(_), Some(link)) => link.probe(PROBE_CORRELATION_ID),
+                (Decision::Close(_), Some(link)) => link.close(),
+                // The endpoint is gone, and its link closes what there was.
+                (_, None) => break,
+            }
+        }
+        if self.state() != before {
+            self.link_changed();
+        }
+    }
+
+    fn set_alarm(self: &Arc<Self>, at: Instant, now: Instant) {
+        let mut alarm = self.alarm.lock();
+        if alarm.is_some_and(|earlier| earlier <= at) {
+            return;
+        }
+        *alarm = Some(at);
+        drop(alarm);
+        let shared = Arc::downgrade(self);
+        let delay = at.saturating_duration_since(now);
+        // Refused, the loop has gone, and with it the connection.
+        let _ = self.timers.post_after(delay, move |_| {
+            let Some(shared) = shared.upgrade() else {
+                return;
+            };
+            let mut alarm = shared.alarm.lock();
+            if *alarm == Some(at) {
+                *alarm = None;
+            }
+            drop(alarm);
+            shared.drive();
+        });
     }
 }

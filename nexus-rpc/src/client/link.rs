@@ -1,10 +1,7 @@
-//! One connection to a provider, made again whenever it is lost, and the calls in flight on it.
+//! One connection to a provider at a time, and the calls in flight on it.
 //!
-//! ```text
-//!   start ──► Connecting ─opened─► Ready ─STOPPING answered─► Stopping
-//!                 ▲    └─failed─┐      └─lost─┐                     │
-//!                 └──backoff── Down ◄─────────┴────────lost─────────┘
-//! ```
+//! The first link of an endpoint connects when the endpoint's machine says so; further ones keep
+//! themselves connected. A connection that is given up finishes its calls while the next is already there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
@@ -13,24 +10,33 @@ use std::time::Instant;
 use arc_swap::ArcSwapOption;
 use bytes::{Bytes, BytesMut};
 use nexus_net::{
-    ClientOptions, CloseReason, Connection, Handler, LoopContext, LoopHandle, Mailbox, TcpClient,
-    TimerId,
+    ClientOptions, CloseReason, ConnHandle, Connection, ConnectionOptions, Handler, LoopContext,
+    LoopHandle, Mailbox, TcpClient, TimerId,
 };
 
 use super::endpoint::Shared as Provider;
 use super::exchange::Exchange;
 use super::flight::{Attempt, Fate};
+use super::interceptor::Credentials;
 use super::options::ChannelOptions;
 use crate::bounds::with_room_for_frames;
-use crate::wire::{Frame, Limits, decode, encode_payload};
+use crate::policy::breaker::Outcome;
+use crate::policy::machine::ConnectionId;
+use crate::wire::{Frame, Limits, RpcMeta, decode, encode_payload};
 use crate::{ErrorCode, RpcError};
 
 /// What is handed to a connection's handler.
 enum Message {
     Call(Attempt, InFlight),
-    /// No more calls come: let go of the client, which closes the connection, once none is in flight.
-    Retire(TcpClient),
+    /// Find out whether the provider answers.
+    Probe(i64),
+    /// No more calls come: close once none is in flight. With what would make the connection anew.
+    Retire(Option<TcpClient>),
 }
+
+/// What a probe asks for. Nobody serves it, and being told so is an answer.
+const PROBE_SERVICE: &[u8] = b"nexus.Probe";
+const PROBE_METHOD: &[u8] = b"Probe";
 
 /// Where a connection stands, the best to send to first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -46,11 +52,11 @@ pub(crate) enum LinkState {
     Down = 3,
 }
 
-/// A connection. Dropped, it lets the calls in flight finish and closes then.
+/// A place for one connection. Dropped, it lets the calls in flight finish and closes then.
 pub(crate) struct Link {
     shared: Arc<Shared>,
     handle: LoopHandle,
-    /// `None` only while it is being dropped.
+    /// Keeps a further link connected; `None` for the machine's.
     client: Option<TcpClient>,
 }
 
@@ -62,6 +68,7 @@ struct Shared {
     mailbox: ArcSwapOption<Mailbox<Message>>,
     limits: Limits,
     output_bytes_max: usize,
+    credentials: Option<Arc<dyn Credentials>>,
 }
 
 /// One call in flight, counted for as long as this lives.
@@ -83,50 +90,77 @@ impl Drop for InFlight {
 }
 
 impl Link {
-    pub(crate) fn start(
+    /// The link whose connections the provider's machine asks for.
+    pub(crate) fn of_machine(
+        handle: &LoopHandle,
+        provider: &Arc<Provider>,
+        options: &ChannelOptions,
+    ) -> Self {
+        Self {
+            shared: Shared::new(provider, options),
+            handle: handle.clone(),
+            client: None,
+        }
+    }
+
+    /// A further link, which keeps itself connected.
+    ///
+    /// # Errors
+    /// Those of [`TcpClient::start`].
+    pub(crate) fn further(
         handle: &LoopHandle,
         provider: &Arc<Provider>,
         options: &ChannelOptions,
     ) -> Result<Self, nexus_net::Error> {
-        let connection = with_room_for_frames(options.connection.clone(), &options.limits);
-        let shared = Arc::new(Shared {
-            provider: Arc::clone(provider),
-            state: AtomicU8::new(LinkState::Connecting as u8),
-            in_flight: AtomicUsize::new(0),
-            mailbox: ArcSwapOption::empty(),
-            limits: options.limits,
-            output_bytes_max: connection.output_bytes_max,
-        });
+        let shared = Shared::new(provider, options);
         #[allow(unused_mut, reason = "changed with the feature `tls`")]
         let mut client_options = ClientOptions {
-            connection,
+            connection: with_room_for_frames(options.connection.clone(), &options.limits),
             backoff: options.backoff.clone(),
             ..ClientOptions::default()
         };
         #[cfg(feature = "tls")]
         client_options.tls.clone_from(&options.tls);
         let for_handlers = Arc::clone(&shared);
-        let credentials = options.credentials.clone();
         let client = TcpClient::start(handle, provider.address, client_options, move |conn| {
-            let mailbox = Arc::new(Mailbox::new(conn.clone()));
-            for_handlers.mailbox.store(Some(Arc::clone(&mailbox)));
-            for_handlers.set_state(LinkState::Connecting);
-            Box::new(LinkConnection {
-                authentication: credentials.as_ref().map(|c| c.authentication_data()),
-                shared: Arc::clone(&for_handlers),
-                mailbox,
-                open: false,
-                arrived: Vec::new(),
-                retired: None,
-                waiting: Vec::new(),
-                exchange: Exchange::new(for_handlers.limits),
-            })
+            for_handlers.handler(conn, None)
         })?;
         Ok(Self {
             shared,
             handle: handle.clone(),
             client: Some(client),
         })
+    }
+
+    /// Begins the attempt that the machine has named. How it ends the machine is told, also when it could not
+    /// begin.
+    pub(crate) fn connect(&self, id: ConnectionId, options: Arc<ConnectOptions>) {
+        let shared = Arc::clone(&self.shared);
+        let posted = self.handle.post(move |context| {
+            let provider = Arc::clone(&shared.provider);
+            if let Err(error) = options.connect(context, &shared, id) {
+                log::warn!("{}: cannot start to connect: {error}", provider.address);
+                provider.connection_lost(id);
+            }
+        });
+        if posted.is_err() {
+            self.shared.set_state(LinkState::Down);
+        }
+    }
+
+    /// Sends a request that nobody serves, to see whether it is answered.
+    pub(crate) fn probe(&self, correlation_id: i64) {
+        if let Some(mailbox) = &*self.shared.mailbox.load() {
+            // Given back, the connection has ended, and the machine knows.
+            let _ = mailbox.send(Message::Probe(correlation_id));
+        }
+    }
+
+    /// Gives the present connection or attempt up.
+    pub(crate) fn close(&self) {
+        let shared = Arc::clone(&self.shared);
+        // Behind the beginning of the attempt, which is a task, too.
+        let _ = self.handle.post(move |_| shared.retire(None));
     }
 
     pub(crate) fn state(&self) -> LinkState {
@@ -187,16 +221,81 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let Some(client) = self.client.take() else {
-            return;
-        };
+        let client = self.client.take();
         // Behind the first attempt, and behind the calls that wait for it as tasks.
         let shared = Arc::clone(&self.shared);
         let _ = self.handle.post(move |_| shared.retire(client));
     }
 }
 
+/// How the machine's link connects.
+pub(crate) struct ConnectOptions {
+    connection: Arc<ConnectionOptions>,
+    #[cfg(feature = "tls")]
+    tls: Option<nexus_net::ClientTls>,
+}
+
+impl ConnectOptions {
+    pub(crate) fn new(options: &ChannelOptions) -> Self {
+        let connection = with_room_for_frames(options.connection.clone(), &options.limits);
+        Self {
+            connection: Arc::new(connection),
+            #[cfg(feature = "tls")]
+            tls: options.tls.clone(),
+        }
+    }
+
+    fn connect(
+        &self,
+        context: &mut LoopContext<'_>,
+        shared: &Arc<Shared>,
+        id: ConnectionId,
+    ) -> std::io::Result<()> {
+        let address = shared.provider.address;
+        let options = Arc::clone(&self.connection);
+        let make_handler = |conn: &ConnHandle| shared.handler(conn, Some(id));
+        #[cfg(feature = "tls")]
+        if let Some(tls) = &self.tls {
+            return context
+                .connect_tls(address, tls, options, make_handler)
+                .map(drop);
+        }
+        context.connect(address, options, make_handler).map(drop)
+    }
+}
+
 impl Shared {
+    fn new(provider: &Arc<Provider>, options: &ChannelOptions) -> Arc<Self> {
+        let connection = with_room_for_frames(options.connection.clone(), &options.limits);
+        Arc::new(Self {
+            provider: Arc::clone(provider),
+            state: AtomicU8::new(LinkState::Connecting as u8),
+            in_flight: AtomicUsize::new(0),
+            mailbox: ArcSwapOption::empty(),
+            limits: options.limits,
+            output_bytes_max: connection.output_bytes_max,
+            credentials: options.credentials.clone(),
+        })
+    }
+
+    /// The handler of a new attempt, which takes the calls from here on.
+    fn handler(self: &Arc<Self>, conn: &ConnHandle, id: Option<ConnectionId>) -> Box<dyn Handler> {
+        let mailbox = Arc::new(Mailbox::new(conn.clone()));
+        self.mailbox.store(Some(Arc::clone(&mailbox)));
+        self.set_state(LinkState::Connecting);
+        Box::new(LinkConnection {
+            authentication: self.credentials.as_ref().map(|c| c.authentication_data()),
+            shared: Arc::clone(self),
+            mailbox,
+            id,
+            open: false,
+            retiring: None,
+            arrived: Vec::new(),
+            waiting: Vec::new(),
+            exchange: Exchange::new(self.limits),
+        })
+    }
+
     #[allow(
         clippy::result_large_err,
         reason = "gives the call back by move, which a box would only make slower"
@@ -215,9 +314,9 @@ impl Shared {
         Err((returned, error))
     }
 
-    fn retire(&self, client: TcpClient) {
+    fn retire(&self, client: Option<TcpClient>) {
         if let Some(mailbox) = &*self.mailbox.load() {
-            // Given back, there is no connection, and dropping it ends the attempts.
+            // Given back, there is no connection, and dropping the client ends its attempts.
             let _ = mailbox.send(Message::Retire(client));
         }
     }
@@ -241,10 +340,12 @@ impl Shared {
 struct LinkConnection {
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox<Message>>,
+    /// The machine's name for it.
+    id: Option<ConnectionId>,
     open: bool,
     arrived: Vec<Message>,
-    /// Held while calls are in flight after the link was dropped.
-    retired: Option<TcpClient>,
+    /// It is to close once no call is in flight; holds what would make it anew until then.
+    retiring: Option<Option<TcpClient>>,
     /// The calls to be sent once connected, in their order.
     waiting: Vec<i64>,
     exchange: Exchange<Pending>,
@@ -252,11 +353,14 @@ struct LinkConnection {
     authentication: Option<Bytes>,
 }
 
-/// A call that is not over on this connection.
-struct Pending {
-    attempt: Attempt,
-    timer: TimerId,
-    counted: InFlight,
+/// What waits for an answer on this connection.
+enum Pending {
+    Call {
+        attempt: Attempt,
+        timer: TimerId,
+        counted: InFlight,
+    },
+    Probe,
 }
 
 impl LinkConnection {
@@ -267,11 +371,35 @@ impl LinkConnection {
         for message in arrived.drain(..) {
             match message {
                 Message::Call(attempt, counted) => self.begin(conn, attempt, counted, now),
-                Message::Retire(client) => self.retired = Some(client),
+                Message::Probe(correlation_id) => self.probe(conn, correlation_id),
+                Message::Retire(client) => self.retiring = Some(client),
             }
         }
         self.arrived = arrived;
-        self.let_go_if_done();
+        self.close_if_done(conn);
+    }
+
+    fn close_if_done(&mut self, conn: &mut Connection<'_>) {
+        if self.retiring.is_none() {
+            return;
+        }
+        if !self.open {
+            // An attempt that was given up; those who wait for it go elsewhere.
+            conn.abort();
+        } else if self.exchange.is_empty() {
+            self.retiring = Some(None);
+            conn.close();
+        }
+    }
+
+    fn probe(&mut self, conn: &mut Connection<'_>, correlation_id: i64) {
+        let mut meta = RpcMeta::for_request(PROBE_SERVICE, PROBE_METHOD, correlation_id);
+        meta.authentication_data = self.authentication.take();
+        let limits = &self.shared.limits;
+        let written = conn.write_with(|out| encode_payload(&mut meta, &[], &[], limits, out));
+        if written.is_ok() {
+            self.exchange.begin(correlation_id, Pending::Probe);
+        }
     }
 
     fn begin(
@@ -303,7 +431,7 @@ impl LinkConnection {
         }
         // The bits of the id; `timer` turns them back.
         let timer = conn.set_timer(left, id.cast_unsigned());
-        let pending = Pending {
+        let pending = Pending::Call {
             attempt,
             timer,
             counted,
@@ -330,44 +458,61 @@ impl LinkConnection {
         Ok(())
     }
 
-    /// What stays of a call that was taken out: its attempt, to be ended.
-    fn release(&mut self, pending: Pending) -> (Attempt, TimerId) {
-        let Pending {
-            attempt,
-            timer,
-            counted,
-        } = pending;
-        // First, so that whoever has the answer sees the count without it.
-        drop(counted);
-        self.let_go_if_done();
-        (attempt, timer)
-    }
-
-    fn let_go_if_done(&mut self) {
-        if self.exchange.is_empty() {
-            drop(self.retired.take());
-        }
-    }
-
     fn answered(&mut self, attempt: Attempt, frame: Frame, now: Instant) {
         let provider = &self.shared.provider;
         let latency = now.saturating_duration_since(attempt.sent);
         let Some(error) = frame.meta.failure() else {
-            provider.took(latency, now);
+            provider.outcome(now, Outcome::Success, latency);
             attempt.answered(frame);
             return;
         };
         match error.code() {
             ErrorCode::STOPPING => {
-                self.shared.set_state(LinkState::Stopping);
+                match self.id {
+                    Some(id) => provider.stopping(id),
+                    None => self.set_state(LinkState::Stopping),
+                }
                 attempt.failed(error, Fate::Refused);
             }
-            ErrorCode::OVERLOADED => {
-                attempt.failed(error, Fate::Refused);
-            }
+            ErrorCode::OVERLOADED => attempt.failed(error, Fate::Refused),
             _ => {
-                provider.took(latency, now);
+                // The provider works: what its handlers answer is the application's affair.
+                provider.outcome(now, Outcome::Success, latency);
                 attempt.failed(error, Fate::Answered);
+            }
+        }
+    }
+
+    /// Of the connection that takes the calls now: a retired one has no say.
+    fn set_state(&self, state: LinkState) {
+        if self.retiring.is_none() {
+            self.shared.set_state(state);
+        }
+    }
+
+    /// Sends what has waited for the connection.
+    fn send_waiting(&mut self, conn: &mut Connection<'_>, id: i64, pending: Pending) {
+        let Pending::Call {
+            mut attempt,
+            timer,
+            counted,
+        } = pending
+        else {
+            return;
+        };
+        match self.send(conn, &mut attempt) {
+            Ok(()) => {
+                let pending = Pending::Call {
+                    attempt,
+                    timer,
+                    counted,
+                };
+                self.exchange.begin(id, pending);
+            }
+            Err(error) => {
+                drop(counted);
+                conn.cancel_timer(timer);
+                attempt.failed(error, Fate::NotSent);
             }
         }
     }
@@ -397,30 +542,39 @@ impl Handler for LinkConnection {
         self.open = true;
         for id in std::mem::take(&mut self.waiting) {
             // Its deadline may have passed while it waited.
-            let Some(mut pending) = self.exchange.take(id) else {
+            let Some(pending) = self.exchange.take(id) else {
                 continue;
             };
-            match self.send(conn, &mut pending.attempt) {
-                Ok(()) => self.exchange.begin(id, pending),
-                Err(error) => {
-                    let (attempt, timer) = self.release(pending);
-                    conn.cancel_timer(timer);
-                    attempt.failed(error, Fate::NotSent);
-                }
-            }
+            self.send_waiting(conn, id, pending);
         }
         self.take_arrived(conn);
-        self.shared.set_state(LinkState::Ready);
+        self.set_state(LinkState::Ready);
         log::info!("{}: connected", self.shared.provider.address);
+        if let Some(id) = self.id {
+            self.shared.provider.connected(id);
+        }
     }
 
     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
         let now = Instant::now();
         loop {
             match self.exchange.receive(input) {
-                Ok(None) => return,
-                Ok(Some((pending, frame))) => {
-                    let (attempt, timer) = self.release(pending);
+                Ok(None) => break,
+                Ok(Some((Pending::Probe, _))) => {
+                    if let Some(id) = self.id {
+                        self.shared.provider.probe_answered(id);
+                    }
+                }
+                Ok(Some((
+                    Pending::Call {
+                        attempt,
+                        timer,
+                        counted,
+                    },
+                    frame,
+                ))) => {
+                    // First, so that whoever has the answer sees the count without it.
+                    drop(counted);
                     conn.cancel_timer(timer);
                     self.answered(attempt, frame, now);
                 }
@@ -432,11 +586,12 @@ impl Handler for LinkConnection {
                 }
             }
         }
+        self.close_if_done(conn);
     }
 
     fn eof(&mut self, conn: &mut Connection<'_>) {
         // No more calls: what is sent now would not be answered.
-        self.shared.set_state(LinkState::Down);
+        self.set_state(LinkState::Down);
         conn.close();
     }
 
@@ -444,36 +599,55 @@ impl Handler for LinkConnection {
         self.take_arrived(conn);
     }
 
-    fn timer(&mut self, _conn: &mut Connection<'_>, token: u64) {
+    fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
         let Some(pending) = self.exchange.take(token.cast_signed()) else {
             return;
         };
-        let (attempt, _) = self.release(pending);
-        let now = Instant::now();
-        let latency = now.saturating_duration_since(attempt.sent);
-        self.shared.provider.took(latency, now);
-        let what = match self.open {
-            true => "no answer in time",
-            false => "not connected in time",
-        };
-        attempt.timed_out(self.error(ErrorCode::DEADLINE_EXCEEDED, what));
+        if let Pending::Call {
+            attempt, counted, ..
+        } = pending
+        {
+            drop(counted);
+            let now = Instant::now();
+            let what = match self.open {
+                true => "no answer in time",
+                false => "not connected in time",
+            };
+            if self.open {
+                let latency = now.saturating_duration_since(attempt.sent);
+                let provider = &self.shared.provider;
+                provider.outcome(now, Outcome::TimedOut, latency);
+            }
+            attempt.timed_out(self.error(ErrorCode::DEADLINE_EXCEEDED, what));
+        }
+        self.close_if_done(conn);
     }
 
     fn closed(&mut self, context: &mut LoopContext<'_>, reason: CloseReason) {
-        self.shared.set_state(LinkState::Down);
+        self.set_state(LinkState::Down);
         if self.open {
             log::info!("{}: {reason}", self.shared.provider.address);
         }
+        // Before the calls, which look for another connection.
+        if let Some(id) = self.id {
+            self.shared.provider.connection_lost(id);
+        }
+        let now = Instant::now();
         for pending in self.exchange.take_all() {
-            let Pending {
+            let Pending::Call {
                 attempt,
                 timer,
                 counted,
-            } = pending;
+            } = pending
+            else {
+                continue;
+            };
             drop(counted);
             context.cancel_timer(timer);
             if self.open {
                 // Sent, and whether it ran is not known.
+                let latency = now.saturating_duration_since(attempt.sent);
+                self.shared.provider.outcome(now, Outcome::Failure, latency);
                 let error = self.error(ErrorCode::CONNECTION_CLOSED, &reason);
                 attempt.failed(error, Fate::Unknown);
             } else {

@@ -10,7 +10,7 @@ use nexus_net::{Backoff, ConnectionOptions};
 
 use super::interceptor::{ClientInterceptor, Credentials};
 use crate::TraceContext;
-use crate::policy::{BackupAfter, BudgetOptions, LoadBalancing, ZonePreference};
+use crate::policy::{BackupAfter, BreakerOptions, BudgetOptions, LoadBalancing, ZonePreference};
 use crate::wire::{ChecksumType, CompressType, Limits};
 
 /// How a channel calls.
@@ -32,6 +32,8 @@ pub struct ChannelOptions {
     pub retry: RetryOptions,
     /// When, and how often at most, a second request is sent while the first is out.
     pub backup: BackupOptions,
+    /// When a provider that fails is left alone for a while.
+    pub breaker: BreakerOptions,
     /// What a call does while no provider is connected. Default: it fails at once.
     pub readiness: Readiness,
     /// Calls that wait for a provider at a time, per service; more fail with
@@ -65,6 +67,7 @@ impl Default for ChannelOptions {
             connections: Connections::default(),
             retry: RetryOptions::default(),
             backup: BackupOptions::default(),
+            breaker: BreakerOptions::default(),
             readiness: Readiness::default(),
             waiting_max: 10_000,
             in_flight_max: 65_536,

@@ -12,9 +12,10 @@ use rand::RngExt;
 use rustc_hash::FxHashMap;
 use smallvec::SmallVec;
 
-use super::endpoint::{Availability, Endpoint, EndpointId};
+use super::endpoint::{Availability, Endpoint, EndpointId, EndpointState};
 use super::flight::{Attempt, Fate, Flight};
 use super::options::{Backup, ChannelOptions, Readiness};
+use crate::policy::BreakerOptions;
 use crate::policy::backup::BackupTimer;
 use crate::policy::balance::{Load, Member, Picker};
 use crate::policy::budget::Budget;
@@ -110,6 +111,19 @@ impl Route {
             .endpoints
             .iter()
             .any(|endpoint| endpoint.availability() == Availability::Ready)
+    }
+
+    /// Whether one more of the providers may be left alone.
+    pub(crate) fn can_spare_one(&self, breaker: &BreakerOptions) -> bool {
+        let snapshot = self.snapshot.load();
+        let alone = |endpoint: &&Arc<Endpoint>| {
+            matches!(
+                endpoint.state(),
+                EndpointState::Isolated | EndpointState::Probing
+            )
+        };
+        let isolated = snapshot.endpoints.iter().filter(alone).count();
+        breaker.may_isolate(snapshot.endpoints.len(), isolated)
     }
 
     /// Waits until a provider is ready. `false`: none was by then. Blocks.

@@ -1,6 +1,5 @@
 //! A call and its attempts: retries, backup requests, cancellation, waiting, fallbacks.
 
-use std::net::TcpListener;
 use std::sync::atomic::AtomicBool;
 use std::sync::mpsc;
 
@@ -340,10 +339,7 @@ fn a_pooled_connection_carries_one_call_at_a_time() {
 
 #[test]
 fn calls_waiting_for_a_dead_address_end_when_the_next_provider_takes_them() {
-    let nobody = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let nobody = "127.0.0.1:1".parse().unwrap();
     let seen = Arc::new(Seen::default());
     let provider = RpcProvider::builder()
         .service(ModesServer::new(Service(Arc::clone(&seen))))

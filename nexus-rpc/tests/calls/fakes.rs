@@ -61,6 +61,16 @@ impl Fake {
         self.counts.requests.load(Ordering::SeqCst)
     }
 
+    /// Requests of one service: probes are of another.
+    pub(crate) fn requests_for(&self, service: &str) -> usize {
+        let metas = self.counts.metas.lock();
+        let of_service = |meta: &&RpcMeta| {
+            let request = meta.request.as_ref();
+            request.is_some_and(|request| request.service_name() == service.as_bytes())
+        };
+        metas.iter().filter(of_service).count()
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.counts.connections.load(Ordering::SeqCst)
     }

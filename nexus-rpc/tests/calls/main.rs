@@ -8,6 +8,7 @@ mod cuts;
 mod fakes;
 mod faults;
 mod guards;
+mod health;
 mod limits;
 mod load;
 mod routing;
