@@ -19,10 +19,6 @@ mod bounds;
 mod client;
 mod current;
 pub mod error;
-#[allow(
-    dead_code,
-    reason = "the channel does not make all of these decisions yet"
-)]
 mod policy;
 pub mod registry;
 mod server;

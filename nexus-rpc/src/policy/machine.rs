@@ -180,7 +180,8 @@ impl Machine {
     }
 
     /// Whether it may be given calls.
-    pub(crate) fn usable(&self) -> bool {
+    #[cfg(test)]
+    fn usable(&self) -> bool {
         self.state() == State::Ready
     }
 
@@ -197,7 +198,8 @@ impl Machine {
     }
 
     /// Until when it is isolated, if it is.
-    pub(crate) fn isolated_until(&self) -> Option<Instant> {
+    #[cfg(test)]
+    fn isolated_until(&self) -> Option<Instant> {
         match self.phase {
             Phase::Isolated { until } => Some(until),
             _ => None,
