@@ -6,6 +6,7 @@
 
 mod child;
 mod leaks;
+mod reserve;
 mod roles;
 mod stop;
 mod storm;
