@@ -193,7 +193,8 @@ impl IntoIterator for OwnTimers {
 
 /// A connection, lent to its handler for one call. Lives on its loop's thread.
 ///
-/// Writing only queues: all that a turn produced leaves together, at the end of the turn.
+/// Writing only queues. What a turn produced leaves together, at the end of the turn; except that, once
+/// 8 KiB or more are queued when [`data`](crate::Handler::data) returns, they leave there and then.
 pub struct Connection<'a> {
     pub(crate) core: &'a mut Core,
     pub(crate) index: usize,

@@ -63,12 +63,12 @@
 //!
 //! # Flow control
 //!
-//! What a handler writes is queued and leaves at the end of the turn, in one system call. A peer that
-//! does not take it fills the queue: above [`output_high_bytes`](ConnectionOptions::output_high_bytes)
-//! its connection is not read any more, so a peer that asks without reading the answers cannot fill
-//! memory; [`Handler::drained`] says when there is room again. A handler that produces by
-//! itself looks at [`Connection::output_bytes`] or waits for
-//! [`notify_drained`](Connection::notify_drained). Beyond
+//! What a handler writes is queued and leaves at the end of the turn, in one system call; a large
+//! answer (8 KiB or more) as soon as its handler returns. A peer that does not take it fills the
+//! queue: above [`output_high_bytes`](ConnectionOptions::output_high_bytes) its connection is not read
+//! any more, so a peer that asks without reading the answers cannot fill memory;
+//! [`Handler::drained`] says when there is room again. A handler that produces by itself looks at
+//! [`Connection::output_bytes`] or waits for [`notify_drained`](Connection::notify_drained). Beyond
 //! [`output_bytes_max`](ConnectionOptions::output_bytes_max) the connection is cut off.
 //!
 //! # Features

@@ -27,7 +27,8 @@ const TASKS_PER_TURN: usize = 4096;
 ///
 /// A turn is, in this order: poll; read, connect and accept what is ready; run posted tasks (a
 /// bounded number); fire timers; write what connections have queued, with vectored writes and a
-/// bounded number of bytes each; free what has ended. A turn that leaves work behind is followed by
+/// bounded number of bytes each; free what has ended. Only a large answer to what was read is written
+/// right behind its handler, while it is in the cache. A turn that leaves work behind is followed by
 /// one that does not sleep.
 pub struct EventLoop {
     poll: Poll,

@@ -23,4 +23,5 @@ mod system;
 mod timers;
 #[cfg(feature = "tls")]
 mod tls;
+mod turn;
 mod unix;
