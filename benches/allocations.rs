@@ -22,7 +22,7 @@ const ALLOCATIONS_PER_MESSAGE_MAX: f64 = 0.01;
 #[test]
 fn the_echo_path_does_not_allocate_per_message() {
     let address = "127.0.0.1:0".parse().expect("an address");
-    let server = EchoServer::start(Runtime::Nexus, address, 1).expect("a server");
+    let server = EchoServer::start(Runtime::Nexus, address, 1, None).expect("a server");
     let mut clients: Vec<TcpStream> = (0..CONNECTIONS)
         .map(|_| TcpStream::connect(server.address()).expect("a connection"))
         .collect();

@@ -8,11 +8,14 @@ use std::thread::JoinHandle;
 
 use bytes::BytesMut;
 use clap::ValueEnum;
-use nexus_net::{Connection, Handler, LoopGroup, ServerOptions, TcpServer};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use nexus_net::{Connection, Handler, LoopGroup, ServerOptions, ServerTls, TcpServer};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::oneshot;
+use tokio_rustls::TlsAcceptor;
 
 use crate::BoxError;
+use crate::tls::Certificate;
 
 /// What an echo server is built on.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
@@ -49,15 +52,27 @@ enum Kind {
 }
 
 impl EchoServer {
-    /// Listens on `address` (port 0: any free port) and serves on `loops` threads.
+    /// Listens on `address` (port 0: any free port) and serves on `loops` threads; under TLS when
+    /// there is a certificate.
     ///
     /// # Errors
-    /// When the address cannot be had or the system refuses a thread.
-    pub fn start(runtime: Runtime, address: SocketAddr, loops: usize) -> Result<Self, BoxError> {
+    /// When the address or the certificate cannot be had or the system refuses a thread.
+    pub fn start(
+        runtime: Runtime,
+        address: SocketAddr,
+        loops: usize,
+        certificate: Option<&Certificate>,
+    ) -> Result<Self, BoxError> {
+        let tls = certificate
+            .map(|certificate| certificate.files().server_config())
+            .transpose()?;
         match runtime {
             Runtime::Nexus => {
                 let group = LoopGroup::start("echo", loops)?;
-                let options = ServerOptions::default();
+                let options = ServerOptions {
+                    tls: tls.map(ServerTls::new),
+                    ..ServerOptions::default()
+                };
                 let server = TcpServer::start(&group, address, options, |_| Box::new(NexusEcho))?;
                 Ok(Self {
                     address: server.local_addr().as_tcp().expect("a TCP address"),
@@ -65,7 +80,7 @@ impl EchoServer {
                 })
             }
             Runtime::Tokio => {
-                let tokio = TokioEcho::start(address, loops)?;
+                let tokio = TokioEcho::start(address, loops, tls.map(TlsAcceptor::from))?;
                 Ok(Self {
                     address: tokio.address,
                     kind: Kind::Tokio(tokio),
@@ -112,7 +127,11 @@ struct TokioEcho {
 }
 
 impl TokioEcho {
-    fn start(address: SocketAddr, loops: usize) -> Result<Self, BoxError> {
+    fn start(
+        address: SocketAddr,
+        loops: usize,
+        tls: Option<TlsAcceptor>,
+    ) -> Result<Self, BoxError> {
         let runtime = if loops == 1 {
             tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -123,7 +142,7 @@ impl TokioEcho {
                 .enable_all()
                 .build()?
         };
-        let listener = runtime.block_on(tokio::net::TcpListener::bind(address))?;
+        let listener = runtime.block_on(TcpListener::bind(address))?;
         let address = listener.local_addr()?;
         let echoed = Arc::new(AtomicU64::new(0));
         let (stop, stopped) = oneshot::channel();
@@ -132,7 +151,7 @@ impl TokioEcho {
             .name("tokio-echo".to_owned())
             .spawn(move || {
                 // Spawned, so that accepting happens on a worker and not on this thread.
-                runtime.spawn(accept(listener, total));
+                runtime.spawn(accept(listener, tls, total));
                 let _ = runtime.block_on(stopped);
             })?;
         Ok(Self {
@@ -164,7 +183,7 @@ impl Drop for TokioEcho {
     }
 }
 
-async fn accept(listener: tokio::net::TcpListener, total: Arc<AtomicU64>) {
+async fn accept(listener: TcpListener, tls: Option<TlsAcceptor>, total: Arc<AtomicU64>) {
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
@@ -172,7 +191,7 @@ async fn accept(listener: tokio::net::TcpListener, total: Arc<AtomicU64>) {
                     bytes: 0,
                     total: Arc::clone(&total),
                 };
-                tokio::spawn(echo(stream, echoed));
+                tokio::spawn(serve(stream, tls.clone(), echoed));
             }
             Err(error) => {
                 eprintln!("cannot accept: {error}");
@@ -195,8 +214,18 @@ impl Drop for Echoed {
     }
 }
 
-async fn echo(mut stream: tokio::net::TcpStream, mut echoed: Echoed) -> io::Result<()> {
+async fn serve(stream: TcpStream, tls: Option<TlsAcceptor>, echoed: Echoed) -> io::Result<()> {
     stream.set_nodelay(true)?;
+    match tls {
+        None => echo(stream, echoed).await,
+        Some(tls) => echo(tls.accept(stream).await?, echoed).await,
+    }
+}
+
+async fn echo(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut echoed: Echoed,
+) -> io::Result<()> {
     let mut buffer = vec![0; TOKIO_BUFFER_BYTES];
     loop {
         let count = stream.read(&mut buffer).await?;
@@ -204,6 +233,8 @@ async fn echo(mut stream: tokio::net::TcpStream, mut echoed: Echoed) -> io::Resu
             return Ok(());
         }
         stream.write_all(&buffer[..count]).await?;
+        // Nothing on a socket; what TLS has encrypted leaves here at the latest.
+        stream.flush().await?;
         echoed.bytes += count as u64;
     }
 }

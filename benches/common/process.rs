@@ -7,6 +7,7 @@ use std::process::{Child, ChildStdout, Command, Stdio};
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::serve::ServerReport;
+use crate::tls::Certificate;
 use crate::{BoxError, Runtime};
 
 /// A child that is killed when dropped.
@@ -60,22 +61,28 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server on a free port of 127.0.0.1 and waits until it listens.
+    /// Starts a server on a free port of 127.0.0.1, under TLS when there is a certificate, and waits
+    /// until it listens.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(runtime: Runtime, loops: usize) -> Result<Self, BoxError> {
-        let loops = loops.to_string();
-        let args = [
-            "server",
-            "--addr",
-            "127.0.0.1:0",
-            "--loops",
-            &loops,
-            "--runtime",
-            runtime.name(),
+    pub fn start(
+        runtime: Runtime,
+        loops: usize,
+        certificate: Option<&Certificate>,
+    ) -> Result<Self, BoxError> {
+        let mut args = vec![
+            "server".to_owned(),
+            "--addr=127.0.0.1:0".to_owned(),
+            format!("--loops={loops}"),
+            format!("--runtime={}", runtime.name()),
         ];
-        let (child, mut output) = start(&args.map(str::to_owned))?;
+        if let Some(certificate) = certificate {
+            args.push("--tls".to_owned());
+            args.push(format!("--cert={}", certificate.cert().display()));
+            args.push(format!("--key={}", certificate.key().display()));
+        }
+        let (child, mut output) = start(&args)?;
         let address = next_line(&mut output)?.parse()?;
         Ok(Self {
             child,

@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
+use crate::tls::ServerTlsArgs;
 use crate::{BoxError, EchoServer, Runtime, cpu};
 
 /// An echo server's command line.
@@ -27,6 +28,9 @@ pub struct ServerArgs {
     /// End after this long; without it, at SIGINT or SIGTERM
     #[arg(long)]
     pub seconds: Option<u64>,
+    /// TLS.
+    #[command(flatten)]
+    pub tls: ServerTlsArgs,
 }
 
 /// What a server prints at its end.
@@ -48,7 +52,9 @@ pub struct ServerReport {
 /// When the server cannot be started.
 pub fn run(args: &ServerArgs) -> Result<(), BoxError> {
     let end = end_signal()?;
-    let server = EchoServer::start(args.runtime, args.addr, args.loops)?;
+    // Lives as long as the server: with it goes the file that clients are to trust.
+    let certificate = args.tls.certificate()?;
+    let server = EchoServer::start(args.runtime, args.addr, args.loops, certificate.as_ref())?;
     println!("{}", server.address());
     std::io::stdout().flush()?;
     match args.seconds {

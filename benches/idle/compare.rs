@@ -43,7 +43,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), BoxError> {
 }
 
 fn per_connection(args: &CompareArgs, runtime: Runtime, echo: usize) -> Result<f64, BoxError> {
-    let server = ServerProcess::start(runtime, args.loops)?;
+    let server = ServerProcess::start(runtime, args.loops, None)?;
     let open = OpenArgs {
         addr: server.address(),
         connections: args.connections,

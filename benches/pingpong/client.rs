@@ -7,9 +7,11 @@ use std::time::{Duration, Instant};
 use bytes::{Bytes, BytesMut};
 use clap::Args;
 use hdrhistogram::Histogram;
+use nexus_benches::tls::ClientTlsArgs;
 use nexus_benches::{BoxError, cpu};
 use nexus_net::{
-    CloseReason, Connection, ConnectionOptions, Handler, LoopContext, LoopGroup, LoopHandle,
+    ClientTls, CloseReason, Connection, ConnectionOptions, Handler, LoopContext, LoopGroup,
+    LoopHandle,
 };
 use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
@@ -35,6 +37,8 @@ pub(crate) struct ClientArgs {
     /// How long to run before measuring
     #[arg(long, default_value_t = 0.5)]
     warm_up_seconds: f64,
+    #[command(flatten)]
+    tls: ClientTlsArgs,
 }
 
 /// What a client prints.
@@ -118,6 +122,7 @@ pub(crate) fn run(args: &ClientArgs) -> Result<(), BoxError> {
 
 /// Opens the connections, which start at once, and waits until all are established.
 fn connect_all(args: &ClientArgs, group: &LoopGroup) -> Result<Vec<LoopStats>, BoxError> {
+    let tls = args.tls.client_tls()?;
     let (outcome, outcomes) = mpsc::channel();
     let mut all = Vec::new();
     for (n, handle) in group.handles().iter().enumerate() {
@@ -130,7 +135,7 @@ fn connect_all(args: &ClientArgs, group: &LoopGroup) -> Result<Vec<LoopStats>, B
             stats: Arc::clone(&stats),
             outcome: outcome.clone(),
         };
-        connect(handle, args.addr, count, pinger)?;
+        connect(handle, args.addr, tls.clone(), count, pinger)?;
         all.push(stats);
     }
     drop(outcome);
@@ -145,6 +150,7 @@ fn connect_all(args: &ClientArgs, group: &LoopGroup) -> Result<Vec<LoopStats>, B
 fn connect(
     handle: &LoopHandle,
     address: SocketAddr,
+    tls: Option<ClientTls>,
     count: usize,
     pinger: Pinger,
 ) -> Result<(), BoxError> {
@@ -152,7 +158,12 @@ fn connect(
         let options = Arc::new(ConnectionOptions::default());
         for _ in 0..count {
             let handler = Box::new(pinger.clone());
-            if let Err(error) = context.connect(address, Arc::clone(&options), |_| handler) {
+            let options = Arc::clone(&options);
+            let connecting = match &tls {
+                None => context.connect(address, options, |_| handler),
+                Some(tls) => context.connect_tls(address, tls, options, |_| handler),
+            };
+            if let Err(error) = connecting {
                 let _ = pinger.outcome.send(Err(error.to_string()));
             }
         }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use nexus_benches::process::{self, ServerProcess};
+use nexus_benches::tls::Certificate;
 use nexus_benches::{BoxError, Runtime};
 
 use crate::client::ClientReport;
@@ -27,6 +28,9 @@ pub(crate) struct CompareArgs {
     /// Threads of the server, and of the client
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     loops: Vec<usize>,
+    /// Both under TLS
+    #[arg(long)]
+    tls: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -48,6 +52,7 @@ struct Measured {
 
 /// Measures and prints the table, a line as soon as it is known.
 pub(crate) fn run(args: &CompareArgs) -> Result<(), BoxError> {
+    let certificate = args.tls.then(Certificate::make).transpose()?;
     println!(
         "| size | loops | connections | nexus | tokio | ratio \
          | nexus p99 µs | tokio p99 µs | nexus CPU µs/message | tokio CPU µs/message | ratio |"
@@ -61,20 +66,24 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), BoxError> {
                     connections,
                     size,
                 };
-                print_row(cell, compare(args, cell)?);
+                print_row(cell, compare(args, cell, certificate.as_ref())?);
             }
         }
     }
     Ok(())
 }
 
-fn compare(args: &CompareArgs, cell: Cell) -> Result<[Measured; 2], BoxError> {
+fn compare(
+    args: &CompareArgs,
+    cell: Cell,
+    certificate: Option<&Certificate>,
+) -> Result<[Measured; 2], BoxError> {
     let mut measured = [Vec::new(), Vec::new()];
     for round in 0..args.rounds as usize {
         for turn in 0..Runtime::ALL.len() {
             // Who goes first alternates, so that a drift of the machine favours neither.
             let side = (turn + round) % Runtime::ALL.len();
-            measured[side].push(measure(args, cell, Runtime::ALL[side])?);
+            measured[side].push(measure(args, cell, Runtime::ALL[side], certificate)?);
         }
     }
     Ok(measured.map(|rounds| Measured {
@@ -84,16 +93,26 @@ fn compare(args: &CompareArgs, cell: Cell) -> Result<[Measured; 2], BoxError> {
     }))
 }
 
-fn measure(args: &CompareArgs, cell: Cell, runtime: Runtime) -> Result<Measured, BoxError> {
-    let server = ServerProcess::start(runtime, cell.loops)?;
-    let line = process::run(&[
+fn measure(
+    args: &CompareArgs,
+    cell: Cell,
+    runtime: Runtime,
+    certificate: Option<&Certificate>,
+) -> Result<Measured, BoxError> {
+    let server = ServerProcess::start(runtime, cell.loops, certificate)?;
+    let mut client = vec![
         "client".to_owned(),
         format!("--addr={}", server.address()),
         format!("--loops={}", cell.loops),
         format!("--connections={}", cell.connections),
         format!("--size={}", cell.size),
         format!("--seconds={}", args.seconds),
-    ])?;
+    ];
+    if let Some(certificate) = certificate {
+        client.push("--tls".to_owned());
+        client.push(format!("--cert={}", certificate.cert().display()));
+    }
+    let line = process::run(&client)?;
     let client: ClientReport = serde_json::from_str(&line)?;
     if client.errors > 0 {
         return Err(format!("{} connections were lost: {line}", client.errors).into());

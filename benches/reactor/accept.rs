@@ -18,7 +18,7 @@ pub(crate) fn rate(criterion: &mut Criterion) {
     let mut group = criterion.benchmark_group("200 connections made, used once and closed");
     group.throughput(Throughput::Elements(CONNECTIONS as u64));
     for runtime in Runtime::ALL {
-        let server = EchoServer::start(runtime, any_port(), 1).expect("a server");
+        let server = EchoServer::start(runtime, any_port(), 1, None).expect("a server");
         group.bench_function(runtime.name(), |bencher| {
             bencher.iter(|| open_and_use(server.address()));
         });

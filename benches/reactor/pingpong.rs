@@ -17,7 +17,7 @@ pub(crate) fn any_port() -> SocketAddr {
 }
 
 fn start(runtime: Runtime, loops: usize) -> EchoServer {
-    EchoServer::start(runtime, any_port(), loops).expect("a server")
+    EchoServer::start(runtime, any_port(), loops, None).expect("a server")
 }
 
 /// A round trip of 64 B, the other connections of the server being none.
