@@ -23,6 +23,8 @@ pub enum ProxyProtocol {
 /// A longer header is refused. Version 1 has at most 107 bytes; version 2 allows 64 KiB for
 /// extensions, of which a few hundred bytes are used in practice.
 pub(crate) const HEADER_BYTES_MAX: usize = 4096;
+/// The specification's limit for version 1, line end included.
+const V1_BYTES_MAX: usize = 107;
 
 /// What stands before everything else is no header of the PROXY protocol.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -43,6 +45,12 @@ pub(crate) fn parse(input: &[u8]) -> Result<Option<Header>, BadHeader> {
     let config = ParseConfig {
         include_tlvs: false,
         ..ParseConfig::default()
+    };
+    // proxy-header applies this limit to a line without an end only, so whether a longer one is refused
+    // would depend on how it was cut into reads.
+    let input = match input {
+        [b'P', ..] => &input[..input.len().min(V1_BYTES_MAX)],
+        _ => input,
     };
     match ProxyHeader::parse(input, config) {
         Ok((_, len)) if len > HEADER_BYTES_MAX => Err(BadHeader),
@@ -136,6 +144,22 @@ mod tests {
         assert_eq!(parse(&extended), Ok(None));
         extended.push(0);
         assert_eq!(parse(&extended), Err(BadHeader));
+    }
+
+    #[test]
+    fn a_line_one_over_its_limit_is_refused_even_when_it_comes_whole() {
+        let line = |bytes: usize| {
+            let mut line = b"PROXY UNKNOWN ".to_vec();
+            line.resize(bytes - 2, b'x');
+            line.extend_from_slice(b"\r\n");
+            line
+        };
+        let longest = Header {
+            len: V1_BYTES_MAX,
+            peer: None,
+        };
+        assert_eq!(parse(&line(V1_BYTES_MAX)), Ok(Some(longest)));
+        assert_eq!(parse(&line(V1_BYTES_MAX + 1)), Err(BadHeader));
     }
 
     proptest! {
