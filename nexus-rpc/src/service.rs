@@ -9,6 +9,10 @@ pub struct ServiceDescriptor {
     pub name: &'static str,
     /// The methods, in the order of the file.
     pub methods: &'static [MethodDescriptor],
+    /// The `.proto` file that defines it, with its imports: an encoded
+    /// `google.protobuf.FileDescriptorSet`. Empty when it is not known; then messages cannot be read as
+    /// JSON.
+    pub files: &'static [u8],
 }
 
 /// A method as its `.proto` defines it.

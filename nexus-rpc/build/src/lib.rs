@@ -26,7 +26,7 @@
 //! | `trait EchoService` | to be implemented: one method for each rpc |
 //! | `EchoServiceServer<T>` | makes a `nexus_rpc::Service` of an implementation |
 //! | `EchoServiceClient` | to call it: for each rpc `echo(&request)` and `echo_with(&request, options)` |
-//! | `ECHO_SERVICE` | its `nexus_rpc::ServiceDescriptor` |
+//! | `ECHO_SERVICE` | its `nexus_rpc::ServiceDescriptor`, with the `.proto` files that define it |
 //!
 //! The crate that includes the file depends on `nexus-rpc`, `prost` and `bytes`.
 //!
@@ -41,6 +41,7 @@
 //! A method is idempotent when its `.proto` says so with `option idempotency_level`. Streaming methods are
 //! refused: baidu_std as spoken by nexus-rpc has none.
 
+mod files;
 mod service;
 
 use std::collections::BTreeMap;
@@ -158,7 +159,7 @@ impl Builder {
             .btree_map(["."])
             // Messages are documented in their .proto file, or not at all.
             .type_attribute(".", "#[allow(missing_docs)]")
-            .service_generator(Box::new(Generator::new(self.executions)))
+            .service_generator(Box::new(Generator::new(self.executions, &files)))
             .compile_fds(files)?;
         Ok(())
     }

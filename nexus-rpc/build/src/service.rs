@@ -4,6 +4,9 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use prost_build::{Comments, Method, Service, ServiceGenerator};
+use prost_types::FileDescriptorSet;
+
+use crate::files::Files;
 
 /// Where a method's handler runs; the variants are those of `nexus_rpc::Execution`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -17,11 +20,13 @@ pub(crate) enum Execution {
 /// Writes services, with the methods that are not pooled.
 pub(crate) struct Generator {
     executions: BTreeMap<String, Execution>,
+    files: Files,
 }
 
 impl Generator {
-    pub(crate) fn new(executions: BTreeMap<String, Execution>) -> Self {
-        Self { executions }
+    pub(crate) fn new(executions: BTreeMap<String, Execution>, files: &FileDescriptorSet) -> Self {
+        let files = Files::new(files);
+        Self { executions, files }
     }
 
     fn execution(&self, service: &str, method: &Method) -> Execution {
@@ -44,6 +49,7 @@ impl ServiceGenerator for Generator {
             full_name: &full_name,
             comments: &service.comments,
             methods: &methods,
+            files: &self.files.of_service(&full_name),
         };
         code.write_descriptors(buf);
         code.write_trait(buf);
@@ -71,6 +77,8 @@ struct ServiceCode<'a> {
     full_name: &'a str,
     comments: &'a Comments,
     methods: &'a [(Execution, &'a Method)],
+    /// The service's `.proto` files, encoded.
+    files: &'a [u8],
 }
 
 /// Adds lines; writing to a string cannot fail.
@@ -86,15 +94,20 @@ impl ServiceCode<'_> {
             descriptor,
             full_name,
             methods,
+            files,
             ..
         } = self;
         let count = methods.len();
+        let (files, files_bytes) = (files.escape_ascii(), files.len());
         lines!(buf,
             "/// What `{full_name}` consists of."
             "pub static {descriptor}: ::nexus_rpc::ServiceDescriptor = ::nexus_rpc::ServiceDescriptor {{"
             "    name: \"{full_name}\","
             "    methods: &{descriptor}_METHODS,"
+            "    files: &{descriptor}_FILES,"
             "}};"
+            ""
+            "static {descriptor}_FILES: [u8; {files_bytes}] = *b\"{files}\";"
             ""
             "static {descriptor}_METHODS: [::nexus_rpc::MethodDescriptor; {count}] = ["
         );

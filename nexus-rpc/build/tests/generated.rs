@@ -44,7 +44,8 @@ fn the_echo_service_becomes_trait_server_and_client() {
         "pub struct EchoServiceServer<T>(::std::sync::Arc<T>);",
         "0 => call.unary(|context, request| self.0.echo(context, request)),",
         "pub static ECHO_SERVICE: ::nexus_rpc::ServiceDescriptor",
-        "name: \"example.EchoService\", methods: &ECHO_SERVICE_METHODS,",
+        "name: \"example.EchoService\", methods: &ECHO_SERVICE_METHODS, files: &ECHO_SERVICE_FILES,",
+        "static ECHO_SERVICE_FILES: [u8; ",
         "service: \"example.EchoService\", name: \"Echo\", \
          request_type: \"example.EchoRequest\", response_type: \"example.EchoResponse\", \
          execution: ::nexus_rpc::Execution::Pooled, idempotent: false,",
