@@ -10,6 +10,7 @@
 //! | `client` | calling: [`RpcChannel`], its connections, and [`Call`] |
 //! | `current`, `trace` | what a handler's own calls inherit: [`CallScope`], [`TraceContext`] |
 //! | `policy` | what a channel decides: balancing, isolation, retries, backup requests; pure |
+//! | [`http`] | HTTP/1.1, the bytes: requests read, answers written; no socket, no page |
 //! | `bounds` | what time-outs and limits come to |
 //!
 //! Services are defined in `.proto` files; nexus-rpc-build, called from a `build.rs`, makes a trait
@@ -19,6 +20,7 @@ mod bounds;
 mod client;
 mod current;
 pub mod error;
+pub mod http;
 mod policy;
 pub mod registry;
 mod server;
@@ -38,8 +40,9 @@ pub use policy::{
     ZonePreference,
 };
 pub use server::{
-    AdaptiveLimit, AuthContext, Authenticator, CallContext, ConcurrencyLimit, IncomingCall,
-    Interceptor, Outcome, ProviderBuilder, ProviderError, ProviderOptions, Responder, RpcProvider,
+    AdaptiveLimit, AuthContext, Authenticator, CallContext, ConcurrencyLimit, HttpOptions,
+    IncomingCall, Interceptor, Outcome, Pages, ProviderBuilder, ProviderError, ProviderOptions,
+    Responder, RpcProvider,
 };
 pub use service::{Execution, MethodDescriptor, Service, ServiceDescriptor};
 pub use trace::{TraceContext, TraceError};

@@ -6,17 +6,19 @@
 
 use std::cell::RefCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
-use bytes::BytesMut;
+use bytes::{Bytes, BytesMut};
 use nexus_net::{Address, ConnHandle};
 use prost::Message;
 
 use super::incoming::AnswerExtras;
 use super::interceptor::{Entered, Outcome, leave_all};
+use super::json::JsonMapping;
 use super::serving::{MethodId, Serving};
 use super::stats::Sample;
+use super::web::{Content, WebReply};
 use crate::wire::{EncodeError, RpcMeta, encode_frame, encode_payload};
 use crate::{ErrorCode, RpcError};
 
@@ -28,6 +30,9 @@ pub(crate) struct ConnectionCalls {
     in_flight: AtomicUsize,
     /// Close once nothing is in work.
     closing: AtomicBool,
+    opened: Instant,
+    total: AtomicU64,
+    is_http: AtomicBool,
 }
 
 impl ConnectionCalls {
@@ -38,6 +43,9 @@ impl ConnectionCalls {
             serving,
             in_flight: AtomicUsize::new(0),
             closing: AtomicBool::new(false),
+            opened: Instant::now(),
+            total: AtomicU64::new(0),
+            is_http: AtomicBool::new(false),
         }
     }
 
@@ -49,8 +57,33 @@ impl ConnectionCalls {
         &self.serving
     }
 
+    pub(super) fn opened(&self) -> Instant {
+        self.opened
+    }
+
+    /// Calls that were let in.
+    pub(super) fn total(&self) -> u64 {
+        self.total.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn protocol(&self) -> &'static str {
+        match self.is_http.load(Ordering::Relaxed) {
+            true => "http",
+            false => "baidu_std",
+        }
+    }
+
+    pub(super) fn set_http(&self) {
+        self.is_http.store(true, Ordering::Relaxed);
+    }
+
     /// Counts a call that was let in.
     pub(super) fn begin(&self) {
+        self.total.fetch_add(1, Ordering::Relaxed);
         self.in_flight.fetch_add(1, Ordering::AcqRel);
     }
 
@@ -79,6 +112,14 @@ impl std::fmt::Debug for ConnectionCalls {
             .field("peer", &self.peer)
             .finish_non_exhaustive()
     }
+}
+
+/// How an answer goes back.
+pub(super) enum Way {
+    /// As a frame with this correlation id.
+    Frame(i64),
+    /// To the connection that has asked over HTTP.
+    Http(Arc<WebReply>),
 }
 
 /// The output of the connection whose handler this thread is running.
@@ -114,7 +155,7 @@ pub(super) struct Answer {
     /// `None` once answered.
     calls: Option<Arc<ConnectionCalls>>,
     method: MethodId,
-    correlation_id: i64,
+    way: Way,
     received: Instant,
     request_bytes: usize,
     /// Interceptors to be left with the answer.
@@ -126,17 +167,28 @@ impl Answer {
     pub(super) fn new(
         calls: Arc<ConnectionCalls>,
         method: MethodId,
-        correlation_id: i64,
+        way: Way,
         received: Instant,
         request_bytes: usize,
     ) -> Self {
         Self {
             calls: Some(calls),
             method,
-            correlation_id,
+            way,
             received,
             request_bytes,
             entered: None,
+        }
+    }
+
+    /// The mapping to read the request with; `None` for one that is not written in JSON.
+    pub(super) fn json(&self) -> Option<&JsonMapping> {
+        match &self.way {
+            Way::Http(reply) if reply.content == Content::Json => {
+                let calls = self.calls.as_ref()?;
+                calls.serving.method(self.method).json.as_ref()
+            }
+            _ => None,
         }
     }
 
@@ -144,13 +196,21 @@ impl Answer {
         let Some(calls) = self.calls.take() else {
             return;
         };
-        let mut meta = RpcMeta::for_success(self.correlation_id);
-        meta.user_fields = extras.user_fields;
-        let limits = calls.serving.limits;
-        let attachment = extras.attachment;
-        let encode =
-            |out: &mut BytesMut| encode_frame(&mut meta, response, &attachment, &limits, out);
-        self.finish(&calls, None, encode);
+        match &self.way {
+            Way::Frame(id) => {
+                let mut meta = RpcMeta::for_success(*id);
+                meta.user_fields = extras.user_fields;
+                let limits = calls.serving.limits;
+                let attachment = extras.attachment;
+                self.send_frame(&calls, *id, None, |out| {
+                    encode_frame(&mut meta, response, &attachment, &limits, out)
+                });
+            }
+            Way::Http(reply) => {
+                let body = self.http_body(&calls, reply.content, response);
+                self.send_http(&calls, reply, body);
+            }
+        }
     }
 
     pub(super) fn failure(mut self, error: &RpcError) {
@@ -165,23 +225,35 @@ impl Answer {
             return;
         };
         calls.serving.turned_away(self.method);
-        let mut out = BytesMut::new();
-        encode_failure(&calls, self.correlation_id, error, &mut out);
-        let _ = calls.conn.send(out.freeze());
+        match &self.way {
+            Way::Frame(id) => {
+                let mut out = BytesMut::new();
+                encode_failure(&calls, *id, error, &mut out);
+                let _ = calls.conn.send(out.freeze());
+            }
+            Way::Http(reply) => {
+                reply.set(Err(error.clone()));
+                let _ = calls.conn.wake();
+            }
+        }
         calls.end();
     }
 
     fn fail(&self, calls: &ConnectionCalls, error: &RpcError) {
-        self.finish(calls, Some(error), |out| {
-            encode_failure(calls, self.correlation_id, error, out);
-            Ok(())
-        });
+        match &self.way {
+            Way::Frame(id) => self.send_frame(calls, *id, Some(error), |out| {
+                encode_failure(calls, *id, error, out);
+                Ok(())
+            }),
+            Way::Http(reply) => self.send_http(calls, reply, Err(error.clone())),
+        }
     }
 
     /// Encodes the answer where it goes, has the interceptors and the counters see it, and lets it go.
-    fn finish(
+    fn send_frame(
         &self,
         calls: &ConnectionCalls,
+        correlation_id: i64,
         error: Option<&RpcError>,
         encode: impl FnOnce(&mut BytesMut) -> Result<(), EncodeError>,
     ) {
@@ -191,13 +263,12 @@ impl Answer {
         let before_bytes = out.len();
         let unencodable = encode(out).err().map(|error| {
             let error = RpcError::new(ErrorCode::BAD_RESPONSE, error.to_string());
-            encode_failure(calls, self.correlation_id, &error, out);
+            encode_failure(calls, correlation_id, &error, out);
             error
         });
         let response_bytes = out.len() - before_bytes;
-        let error = unencodable.as_ref().or(error);
-        self.count(calls, error, response_bytes);
         // Counted out first, so that whoever has the answer sees the counts without it.
+        self.count(calls, unencodable.as_ref().or(error), response_bytes);
         match direct {
             Some(direct) => DIRECT.set(Some(direct)),
             None => {
@@ -205,6 +276,32 @@ impl Answer {
             }
         }
         calls.end();
+    }
+
+    fn send_http(&self, calls: &ConnectionCalls, reply: &WebReply, end: Result<Bytes, RpcError>) {
+        let response_bytes = end.as_ref().map_or(0, Bytes::len);
+        self.count(calls, end.as_ref().err(), response_bytes);
+        reply.set(end);
+        let _ = calls.conn.wake();
+        calls.end();
+    }
+
+    fn http_body(
+        &self,
+        calls: &ConnectionCalls,
+        content: Content,
+        response: &impl Message,
+    ) -> Result<Bytes, RpcError> {
+        let encoded = response.encode_to_vec();
+        let body = match (content, &calls.serving.method(self.method).json) {
+            (Content::Json, Some(mapping)) => mapping.write_response(&encoded)?,
+            _ => encoded,
+        };
+        if body.len() > calls.serving.limits.body_bytes_max {
+            let what = "the answer is larger than allowed";
+            return Err(RpcError::new(ErrorCode::BAD_RESPONSE, what));
+        }
+        Ok(Bytes::from(body))
     }
 
     fn count(&self, calls: &ConnectionCalls, error: Option<&RpcError>, response_bytes: usize) {

@@ -11,6 +11,7 @@ use super::AuthContext;
 use super::answer::{ConnectionCalls, with_direct_output};
 use super::incoming::IncomingCall;
 use super::serving::{MethodId, Serving};
+use super::web::{IDLE_MAX, Offer, WebConnection, speaks_http};
 use crate::service::Execution;
 use crate::wire::{Frame, RpcMeta, decode, encode_payload};
 use crate::{ErrorCode, RpcError};
@@ -27,8 +28,24 @@ enum Caller {
     Known(Option<Arc<AuthContext>>),
 }
 
+/// What the caller speaks.
+enum Protocol {
+    /// Too few bytes have come to tell.
+    Unknown,
+    BaiduStd,
+    Http(Box<WebConnection>),
+}
+
+/// The timers of a connection.
+const CLOSE_WHEN_IDLE: u64 = 0;
+const CHECK_IDLE: u64 = 1;
+
 /// The handler of one caller's connection.
 pub(super) struct ProviderConnection {
+    protocol: Protocol,
+    offer: Offer,
+    /// Its number in the list of connections.
+    number: u64,
     serving: Arc<Serving>,
     calls: Arc<ConnectionCalls>,
     caller: Caller,
@@ -37,14 +54,36 @@ pub(super) struct ProviderConnection {
 }
 
 impl ProviderConnection {
-    pub(super) fn new(serving: Arc<Serving>, accepted: Accepted) -> Self {
+    /// Serves what `offer` says.
+    pub(super) fn new(serving: Arc<Serving>, offer: Offer, accepted: Accepted) -> Self {
         let Accepted { conn, peer } = accepted;
         let calls = Arc::new(ConnectionCalls::new(conn, peer, Arc::clone(&serving)));
         Self {
+            protocol: match offer.http() {
+                true => Protocol::Unknown,
+                false => Protocol::BaiduStd,
+            },
+            offer,
+            number: serving.connections.add(&calls),
             serving,
             calls,
             caller: Caller::Unknown,
             draining: false,
+        }
+    }
+
+    fn frames(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
+        let received = Instant::now();
+        while conn.is_open() {
+            match decode(input, &self.serving.limits) {
+                Ok(None) => return,
+                Ok(Some(frame)) => self.frame(conn, frame, received),
+                Err(error) => {
+                    log::warn!("{}: {error}; the connection is closed", conn.peer_addr());
+                    // Calls that came before are answered as far as they are ready.
+                    conn.close();
+                }
+            }
         }
     }
 
@@ -130,35 +169,68 @@ fn start(calls: &ConnectionCalls, conn: &mut Connection<'_>, method: MethodId, c
 
 impl Handler for ProviderConnection {
     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
-        let received = Instant::now();
-        while conn.is_open() {
-            match decode(input, &self.serving.limits) {
-                Ok(None) => return,
-                Ok(Some(frame)) => self.frame(conn, frame, received),
-                Err(error) => {
-                    log::warn!("{}: {error}; the connection is closed", conn.peer_addr());
-                    // Calls that came before are answered as far as they are ready.
+        if matches!(self.protocol, Protocol::Unknown) {
+            match speaks_http(input) {
+                None => return,
+                Some(false) if self.offer.frames => self.protocol = Protocol::BaiduStd,
+                Some(false) => {
                     conn.close();
+                    return;
+                }
+                Some(true) => {
+                    self.calls.set_http();
+                    let web = WebConnection::new(Arc::clone(&self.calls), self.offer);
+                    self.protocol = Protocol::Http(Box::new(web));
+                    conn.set_timer(IDLE_MAX, CHECK_IDLE);
                 }
             }
         }
+        match &mut self.protocol {
+            Protocol::Http(web) => web.data(conn, input),
+            Protocol::BaiduStd | Protocol::Unknown => self.frames(conn, input),
+        }
     }
 
-    fn eof(&mut self, _conn: &mut Connection<'_>) {
+    fn woken(&mut self, conn: &mut Connection<'_>) {
+        if let Protocol::Http(web) = &mut self.protocol {
+            web.woken(conn);
+        }
+    }
+
+    fn drained(&mut self, conn: &mut Connection<'_>) {
+        if let Protocol::Http(web) = &mut self.protocol {
+            web.drained(conn);
+        }
+    }
+
+    fn eof(&mut self, conn: &mut Connection<'_>) {
+        if let Protocol::Http(web) = &mut self.protocol {
+            web.eof(conn);
+            return;
+        }
         // The caller may only have shut its sending side: answers in work still go out.
         self.calls.close_when_idle();
     }
 
     fn draining(&mut self, conn: &mut Connection<'_>) {
         self.draining = true;
-        conn.set_timer(REFUSE_BEFORE_CLOSE, 0);
+        conn.set_timer(REFUSE_BEFORE_CLOSE, CLOSE_WHEN_IDLE);
     }
 
-    fn timer(&mut self, _conn: &mut Connection<'_>, _token: u64) {
-        self.calls.close_when_idle();
+    fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
+        match &mut self.protocol {
+            Protocol::Http(web) if token == CHECK_IDLE => {
+                if let Some(again) = web.check_idle(conn) {
+                    conn.set_timer(again, CHECK_IDLE);
+                }
+            }
+            Protocol::Http(web) => web.end_soon(conn),
+            Protocol::BaiduStd | Protocol::Unknown => self.calls.close_when_idle(),
+        }
     }
 
     fn closed(&mut self, _context: &mut LoopContext<'_>, reason: CloseReason) {
+        self.serving.connections.remove(self.number);
         match reason {
             CloseReason::Local | CloseReason::Peer | CloseReason::LoopStopped => {}
             other => log::debug!("{}: connection ended: {other}", self.calls.peer()),

@@ -21,9 +21,10 @@ use parking_lot::Mutex;
 use prost::Message;
 
 use super::AuthContext;
-use super::answer::{Answer, ConnectionCalls};
+use super::answer::{Answer, ConnectionCalls, Way};
 use super::interceptor::enter_all;
 use super::serving::MethodId;
+use super::web::WebReply;
 use crate::service::MethodDescriptor;
 use crate::wire::{Frame, RpcMeta, Side};
 use crate::{CallScope, Entered, ErrorCode, RpcError, TraceContext};
@@ -159,6 +160,30 @@ impl IncomingCall {
     /// A call that was let in.
     pub(super) fn new(
         method: MethodId,
+        frame: Frame,
+        auth: Option<Arc<AuthContext>>,
+        received: Instant,
+        calls: Arc<ConnectionCalls>,
+    ) -> Self {
+        let way = Way::Frame(frame.meta.correlation_id());
+        Self::answered_by(way, method, frame, auth, received, calls)
+    }
+
+    /// A call that was let in, has come over HTTP, and whose end is left in `reply`.
+    pub(super) fn over_http(
+        method: MethodId,
+        frame: Frame,
+        auth: Option<Arc<AuthContext>>,
+        calls: Arc<ConnectionCalls>,
+        reply: Arc<WebReply>,
+    ) -> Self {
+        let way = Way::Http(reply);
+        Self::answered_by(way, method, frame, auth, Instant::now(), calls)
+    }
+
+    fn answered_by(
+        way: Way,
+        method: MethodId,
         mut frame: Frame,
         auth: Option<Arc<AuthContext>>,
         received: Instant,
@@ -180,7 +205,7 @@ impl IncomingCall {
         let answer = Answer::new(
             Arc::clone(&calls),
             method,
-            frame.meta.correlation_id(),
+            way,
             received,
             frame.payload.len() + frame.attachment.len(),
         );
@@ -265,7 +290,7 @@ impl IncomingCall {
 /// everything that may have taken its time.
 fn prepare<Q: Message + Default>(
     context: &CallContext,
-    frame: Frame,
+    mut frame: Frame,
     answer: &mut Answer,
 ) -> Result<Q, RpcError> {
     let too_late = || {
@@ -281,6 +306,9 @@ fn prepare<Q: Message + Default>(
         context.extras();
         let _entered = context.enter();
         enter_all(&serving.interceptors, context, &mut answer.entered)?;
+    }
+    if let Some(mapping) = answer.json() {
+        frame.payload = mapping.read_request(&frame.payload)?;
     }
     let request = frame
         .open(&serving.limits)

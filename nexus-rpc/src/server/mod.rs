@@ -11,31 +11,35 @@
 //! | `provider` | [`RpcProvider`]: starting, registering, draining |
 //! | `options` | what can be chosen |
 //! | `serving` | what all connections share: the methods by name, admission of calls |
-//! | `connection` | one caller's connection: frames in, refusals out |
+//! | `connection` | one caller's connection: which protocol; frames in, refusals out |
 //! | `incoming` | the call as a handler sees it: [`CallContext`], [`IncomingCall`], [`Responder`] |
 //! | `answer` | the obligation to answer, and the way back |
 //! | `interceptor` | [`Interceptor`]: code around every handler |
 //! | `auth` | [`Authenticator`]: who calls |
 //! | `limit` | how many calls may be in work: constant, or by measured latency |
-//! | `stats` | counters and latencies, written without a lock |
+//! | `stats`, `recent` | counters and latencies, written without a lock, and what they were a while ago |
+//! | `connections` | who is connected |
+//! | `json` | messages as JSON |
+//! | `web` | pages and calls over HTTP |
 
 mod answer;
 mod auth;
 mod connection;
+mod connections;
 mod incoming;
 mod interceptor;
-#[allow(dead_code, reason = "the pages read what is counted here")]
+mod json;
 mod limit;
 mod options;
 mod provider;
-#[allow(dead_code, reason = "the pages read what is counted here")]
+mod recent;
 mod serving;
-#[allow(dead_code, reason = "the pages read what is counted here")]
 mod stats;
+mod web;
 
 pub use auth::{AuthContext, Authenticator};
 pub use incoming::{CallContext, IncomingCall, Responder};
 pub use interceptor::{Interceptor, Outcome};
 pub use limit::{AdaptiveLimit, ConcurrencyLimit};
-pub use options::ProviderOptions;
+pub use options::{HttpOptions, Pages, ProviderOptions};
 pub use provider::{ProviderBuilder, ProviderError, RpcProvider};

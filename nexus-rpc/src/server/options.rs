@@ -6,7 +6,46 @@ use std::time::Duration;
 use nexus_net::ConnectionOptions;
 
 use super::ConcurrencyLimit;
+use crate::http::HttpLimits;
 use crate::wire::Limits;
+
+/// Where a provider shows its pages: `/health`, `/status`, `/connections`, `/metrics` and `/services`.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Pages {
+    /// On the port of the calls. When the provider has an authenticator, pages other than `/health` are
+    /// shown only to callers that it lets in by the field `authorization`.
+    #[default]
+    SamePort,
+    /// On a port of their own (port 0: any free port), open to everybody who reaches it; the port of the
+    /// calls shows none.
+    InnerPort(SocketAddr),
+    /// Nowhere.
+    Off,
+}
+
+/// What a provider offers over HTTP/1.1 on the port of its calls.
+#[derive(Debug, Clone)]
+pub struct HttpOptions {
+    /// Where its pages are. Default: the same port.
+    pub pages: Pages,
+    /// Whether methods can be called by `POST /package.Service/Method`, with the content types
+    /// `application/json` and `application/proto`. The field `x-timeout-ms` is the call's timeout,
+    /// `traceparent` its trace, and `authorization` what an authenticator is shown. Default: yes.
+    pub calls: bool,
+    /// How large requests may be.
+    pub limits: HttpLimits,
+}
+
+impl Default for HttpOptions {
+    fn default() -> Self {
+        Self {
+            pages: Pages::default(),
+            calls: true,
+            limits: HttpLimits::default(),
+        }
+    }
+}
 
 /// How a provider serves.
 #[derive(Debug, Clone)]
@@ -24,6 +63,8 @@ pub struct ProviderOptions {
     pub concurrency: ConcurrencyLimit,
     /// Frame sizes.
     pub limits: Limits,
+    /// What is offered over HTTP.
+    pub http: HttpOptions,
     /// Limits of each connection. Those on bytes are raised to the largest frame where they are
     /// below it.
     pub connection: ConnectionOptions,
@@ -48,6 +89,7 @@ impl Default for ProviderOptions {
             in_flight_max: 100_000,
             concurrency: ConcurrencyLimit::Unlimited,
             limits: Limits::default(),
+            http: HttpOptions::default(),
             connection: ConnectionOptions::default(),
             advertise: None,
             weight: 1,

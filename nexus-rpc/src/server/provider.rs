@@ -8,8 +8,10 @@ use nexus_net::{DrainReport, LoopGroup, ServerOptions, TcpServer, WorkerPool, on
 
 use super::connection::ProviderConnection;
 use super::limit::Limiter;
+use super::recent::keep_copying;
 use super::serving::{Parts, Serving};
-use super::{Authenticator, ConcurrencyLimit, Interceptor, ProviderOptions};
+use super::web::Offer;
+use super::{Authenticator, ConcurrencyLimit, Interceptor, Pages, ProviderOptions};
 use crate::bounds::{deadline_after, with_room_for_frames};
 use crate::registry::{MethodInfo, Provider, Registration, Registry};
 use crate::service::{MethodDescriptor, Service};
@@ -87,6 +89,13 @@ impl ProviderBuilder {
         self
     }
 
+    /// Shows the pages on a port of their own (port 0: any free port): see [`Pages::InnerPort`].
+    #[must_use]
+    pub fn pages_on(mut self, address: SocketAddr) -> Self {
+        self.options.http.pages = Pages::InnerPort(address);
+        self
+    }
+
     /// Limits the calls in work of one method, named `package.Service.Method`, beside what limits the
     /// whole provider.
     #[must_use]
@@ -118,6 +127,8 @@ impl ProviderBuilder {
             services: &self.services,
             pool,
             limits: options.limits,
+            http_limits: options.http.limits,
+            loops: loops.handles().to_vec(),
             limiter: Limiter::new(&options.concurrency, options.in_flight_max, Instant::now()),
             method_limits: self.method_limits,
             interceptors: self.interceptors,
@@ -127,13 +138,35 @@ impl ProviderBuilder {
             connection: with_room_for_frames(options.connection, &options.limits),
             ..ServerOptions::default()
         };
-        let for_connections = Arc::clone(&serving);
-        let server = TcpServer::start(&loops, address, server_options, move |accepted| {
-            Box::new(ProviderConnection::new(
-                Arc::clone(&for_connections),
-                accepted,
-            ))
-        })?;
+        let serve = |address: SocketAddr, offer: Offer| {
+            let serving = Arc::clone(&serving);
+            TcpServer::start(&loops, address, server_options.clone(), move |accepted| {
+                Box::new(ProviderConnection::new(
+                    Arc::clone(&serving),
+                    offer,
+                    accepted,
+                ))
+            })
+        };
+        let server = serve(
+            address,
+            Offer {
+                frames: true,
+                pages: options.http.pages == Pages::SamePort,
+                calls: options.http.calls,
+                asks_who: serving.authenticator.is_some(),
+            },
+        )?;
+        let inner = match options.http.pages {
+            Pages::InnerPort(address) => Some(serve(address, Offer::PAGES)?),
+            _ => None,
+        };
+        if options.http.pages != Pages::Off {
+            let watched = Arc::downgrade(&serving);
+            let _ = loops
+                .next()
+                .post(move |context| keep_copying(context, watched));
+        }
         let listens_on = tcp_addr(&server);
         let address = options.advertise.unwrap_or(listens_on);
         let mut registrations = Vec::new();
@@ -154,6 +187,7 @@ impl ProviderBuilder {
         Ok(RpcProvider {
             registrations,
             server,
+            inner,
             serving: Ending(serving),
             discovery_delay: options.discovery_delay,
             _loops: loops,
@@ -169,6 +203,8 @@ pub struct RpcProvider {
     // In the order in which they are to be dropped.
     registrations: Vec<Registration>,
     server: TcpServer,
+    /// The port of the pages, when they have one.
+    inner: Option<TcpServer>,
     serving: Ending,
     discovery_delay: Duration,
     _loops: Arc<LoopGroup>,
@@ -187,6 +223,11 @@ impl RpcProvider {
         tcp_addr(&self.server)
     }
 
+    /// The address of the pages, when they have a port of their own.
+    pub fn pages_addr(&self) -> Option<SocketAddr> {
+        self.inner.as_ref().map(tcp_addr)
+    }
+
     /// Calls in work now.
     pub fn in_flight(&self) -> usize {
         self.serving.0.limiter.in_flight()
@@ -197,8 +238,9 @@ impl RpcProvider {
         self.registrations.iter().all(Registration::is_registered)
     }
 
-    /// Ends in order: deregisters, goes on serving for a moment so that callers notice, then lets
-    /// calls in work finish while refusing new ones, and closes. Calls that are still in work at the
+    /// Ends in order: `/health` says so, the services are deregistered, serving goes on for a moment so that
+    /// callers notice, then calls in work finish while new ones are refused, and connections close. That
+    /// moment is left out when nobody can notice: not registered, and `/health` never asked for. Calls that are still in work at the
     /// deadline are cut off. Blocks.
     ///
     /// # Panics
@@ -215,7 +257,7 @@ impl RpcProvider {
         for registration in self.registrations.drain(..) {
             registration.deregister(until);
         }
-        if was_registered {
+        if was_registered || self.serving.0.is_watched() {
             std::thread::sleep(self.discovery_delay.min(left()));
         }
         self.server.drain(left())

@@ -6,13 +6,17 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use nexus_net::{Address, WorkerPool};
+use nexus_net::{Address, LoopHandle, WorkerPool};
 
 use super::auth;
+use super::connections::Connections;
+use super::json::{JsonMapping, pool_of};
 use super::limit::Limiter;
+use super::recent::Recent;
 use super::stats::{MethodStats, Sample};
 use super::{AuthContext, Authenticator, ConcurrencyLimit, Interceptor, ProviderError};
-use crate::service::{MethodDescriptor, Service};
+use crate::http::HttpLimits;
+use crate::service::{MethodDescriptor, Service, ServiceDescriptor};
 use crate::wire::Limits;
 use crate::{ErrorCode, RpcError};
 
@@ -29,6 +33,8 @@ pub(crate) struct MethodEntry {
     pub(crate) stats: MethodStats,
     /// Counts its calls in work, and has a limit when one was set for the method.
     pub(crate) limiter: Limiter,
+    /// `None` when the service came without its files.
+    pub(crate) json: Option<JsonMapping>,
 }
 
 /// The parts of a provider that its connections use.
@@ -41,7 +47,15 @@ pub(crate) struct Serving {
     pub(crate) limiter: Limiter,
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
+    pub(crate) http_limits: HttpLimits,
+    pub(crate) loops: Vec<LoopHandle>,
+    pub(crate) started: Instant,
+    pub(crate) connections: Connections,
+    /// Counters as they were a while ago.
+    pub(crate) recent: Recent,
     draining: AtomicBool,
+    /// Somebody decides by `/health` where calls go.
+    health_asked: AtomicBool,
 }
 
 /// What a [`Serving`] is made of.
@@ -50,6 +64,8 @@ pub(super) struct Parts<'a> {
     pub(super) pool: WorkerPool,
     pub(super) limits: Limits,
     pub(super) limiter: Limiter,
+    pub(super) http_limits: HttpLimits,
+    pub(super) loops: Vec<LoopHandle>,
     /// By `package.Service.Method`.
     pub(super) method_limits: Vec<(String, ConcurrencyLimit)>,
     pub(super) interceptors: Vec<Arc<dyn Interceptor>>,
@@ -66,6 +82,7 @@ impl Serving {
         for service in parts.services {
             let descriptor = service.descriptor();
             let mut by_name = HashMap::new();
+            let pool = pool_of(descriptor);
             for (index, method) in descriptor.methods.iter().enumerate() {
                 let name = format!("{}.{}", method.service, method.name);
                 let limit = method_limits.remove(&name).unwrap_or_default();
@@ -76,6 +93,9 @@ impl Serving {
                     index,
                     stats: MethodStats::default(),
                     limiter: Limiter::new(&limit, usize::MAX, now),
+                    json: pool
+                        .as_ref()
+                        .and_then(|pool| JsonMapping::new(pool, method)),
                 });
             }
             let name = Bytes::from_static(descriptor.name.as_bytes());
@@ -95,7 +115,13 @@ impl Serving {
             limiter: parts.limiter,
             interceptors: parts.interceptors,
             authenticator: parts.authenticator,
+            http_limits: parts.http_limits,
+            loops: parts.loops,
+            started: now,
+            connections: Connections::default(),
+            recent: Recent::new(now),
             draining: AtomicBool::new(false),
+            health_asked: AtomicBool::new(false),
         })
     }
 
@@ -120,6 +146,17 @@ impl Serving {
     /// The method; an id is only ever made by this value.
     pub(crate) fn method(&self, id: MethodId) -> &MethodEntry {
         &self.methods[id.0]
+    }
+
+    /// All methods, service by service.
+    pub(crate) fn methods(&self) -> &[MethodEntry] {
+        &self.methods
+    }
+
+    /// The services, in the order they were added; those without methods are not seen.
+    pub(crate) fn descriptors(&self) -> impl Iterator<Item = &'static ServiceDescriptor> {
+        let first = self.methods.iter().filter(|method| method.index == 0);
+        first.map(|method| method.service.descriptor())
     }
 
     /// Who the caller is; `None` when nobody asks.
@@ -172,6 +209,15 @@ impl Serving {
 
     pub(super) fn start_draining(&self) {
         self.draining.store(true, Ordering::Release);
+    }
+
+    pub(super) fn health_was_asked(&self) {
+        self.health_asked.store(true, Ordering::Relaxed);
+    }
+
+    /// Whether somebody has ever asked `/health`.
+    pub(super) fn is_watched(&self) -> bool {
+        self.health_asked.load(Ordering::Relaxed)
     }
 
     pub(super) fn is_draining(&self) -> bool {

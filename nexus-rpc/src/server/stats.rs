@@ -183,7 +183,7 @@ impl Snapshot {
     }
 
     /// Calls by latency: the bounds of whole octaves, each with the calls that did not exceed it and
-    /// exceeded the one before.
+    /// exceeded the one before. The last one's has no meaning: longer latencies count there too.
     pub(crate) fn octaves(&self) -> impl Iterator<Item = (Duration, u64)> {
         self.buckets
             .chunks(1 << SUB_BITS)

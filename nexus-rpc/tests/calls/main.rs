@@ -9,6 +9,7 @@ mod fakes;
 mod faults;
 mod guards;
 mod health;
+mod http;
 mod limits;
 mod load;
 mod routing;
