@@ -48,6 +48,8 @@ impl Default for HttpOptions {
 }
 
 /// How a provider serves.
+///
+/// Build it with `..ProviderOptions::default()`: features add fields.
 #[derive(Debug, Clone)]
 pub struct ProviderOptions {
     /// Threads that run pooled handlers. Default 8.
@@ -79,6 +81,9 @@ pub struct ProviderOptions {
     /// How long a drain goes on serving after it has deregistered, so that callers notice.
     /// Default 500 ms.
     pub discovery_delay: Duration,
+    /// TLS on every connection, and whether callers must show a certificate. Default: none.
+    #[cfg(feature = "tls")]
+    pub tls: Option<nexus_net::ServerTls>,
 }
 
 impl Default for ProviderOptions {
@@ -96,6 +101,8 @@ impl Default for ProviderOptions {
             zone: String::new(),
             version: String::new(),
             discovery_delay: Duration::from_millis(500),
+            #[cfg(feature = "tls")]
+            tls: None,
         }
     }
 }

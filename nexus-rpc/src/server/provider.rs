@@ -136,6 +136,8 @@ impl ProviderBuilder {
         })?);
         let server_options = ServerOptions {
             connection: with_room_for_frames(options.connection, &options.limits),
+            #[cfg(feature = "tls")]
+            tls: options.tls,
             ..ServerOptions::default()
         };
         let serve = |address: SocketAddr, offer: Offer| {
