@@ -19,5 +19,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             &["example/echo.proto", "modes.proto"],
             &["../proto", "tests/proto"],
         )?;
+    nexus_rpc_build::Builder::new()
+        .inline("shop.Prices.Look")
+        .responder("shop.Orders.Place")
+        .compile(&["shop.proto"], &["examples/proto"])?;
     Ok(())
 }
