@@ -77,8 +77,12 @@ impl Frame {
         let number = self.meta.compress_type();
         let compression =
             CompressType::from_number(number).ok_or(BodyError::UnknownCompression(number))?;
+        let message = match compression {
+            CompressType::None => self.payload,
+            _ => decompress(compression, self.payload, limits.message_bytes_max)?,
+        };
         Ok(Body {
-            message: decompress(compression, self.payload, limits.message_bytes_max)?,
+            message,
             content: self.meta.content(),
             attachment: self.attachment,
         })

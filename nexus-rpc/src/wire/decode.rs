@@ -1,9 +1,8 @@
 //! Cuts frames out of the bytes of a connection.
 
-use bytes::{Bytes, BytesMut};
-use prost::Message;
+use bytes::{Buf, Bytes, BytesMut};
 
-use super::{HEADER_BYTES, Limits, MAGIC, RpcMeta};
+use super::{HEADER_BYTES, Limits, MAGIC, RpcMeta, meta_codec};
 
 /// One frame, as it came. `payload` and `attachment` are slices of the buffer it was read into.
 #[derive(Clone, Debug, PartialEq)]
@@ -70,19 +69,21 @@ pub fn decode(input: &mut BytesMut, limits: &Limits) -> Result<Option<Frame>, De
     if input.len() < header.frame_bytes() {
         return Ok(None);
     }
-    let mut body = input.split_to(header.frame_bytes()).freeze();
-    let mut payload = body.split_off(HEADER_BYTES + header.meta_bytes);
-    let meta = decode_meta(body.slice(HEADER_BYTES..))?;
-    let attachment_bytes = usize::try_from(meta.attachment_size()).unwrap_or(0);
-    let attachment = match payload.len().checked_sub(attachment_bytes) {
-        Some(payload_bytes) => payload.split_off(payload_bytes),
-        None => Bytes::new(),
+    let mut meta = input.split_to(header.frame_bytes()).freeze();
+    // Filled in where it is: a frame is half a kilobyte, too much to be handed up in parts.
+    let mut frame = Frame {
+        payload: meta.split_off(HEADER_BYTES + header.meta_bytes),
+        attachment: Bytes::new(),
+        meta: RpcMeta::default(),
     };
-    Ok(Some(Frame {
-        meta,
-        payload,
-        attachment,
-    }))
+    meta.advance(HEADER_BYTES);
+    meta_codec::merge(&mut frame.meta, &meta)?;
+    check_names(&frame.meta)?;
+    let attachment_bytes = usize::try_from(frame.meta.attachment_size()).unwrap_or(0);
+    if let Some(payload_bytes) = frame.payload.len().checked_sub(attachment_bytes) {
+        frame.attachment = frame.payload.split_off(payload_bytes);
+    }
+    Ok(Some(frame))
 }
 
 /// The size of the frame that `input` begins with, header included; `Ok(None)` while the header is
@@ -148,17 +149,16 @@ fn widen(bytes: u32) -> usize {
     usize::try_from(bytes).unwrap_or(usize::MAX)
 }
 
-fn decode_meta(bytes: Bytes) -> Result<RpcMeta, DecodeError> {
-    let meta = RpcMeta::decode(bytes)?;
-    if let Some(request) = &meta.request {
-        if request.service_name.is_none() {
-            return Err(DecodeError::MissingName("service_name"));
+fn check_names(meta: &RpcMeta) -> Result<(), DecodeError> {
+    match &meta.request {
+        Some(request) if request.service_name.is_none() => {
+            Err(DecodeError::MissingName("service_name"))
         }
-        if request.method_name.is_none() {
-            return Err(DecodeError::MissingName("method_name"));
+        Some(request) if request.method_name.is_none() => {
+            Err(DecodeError::MissingName("method_name"))
         }
+        _ => Ok(()),
     }
-    Ok(meta)
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message;
 
+use super::meta_codec::Head;
 use super::{
     ChecksumType, CompressError, CompressType, HEADER_BYTES, Limits, MAGIC, RpcMeta, compress,
     crc32c_masked,
@@ -95,7 +96,12 @@ fn write_frame(
         meta.checksum_value = Some(Bytes::from_static(&[0; 4]));
     }
 
-    let meta_bytes = meta.encoded_len();
+    let mut head = Head::new();
+    let written_by_hand = head.put_meta(meta).is_some();
+    let meta_bytes = match written_by_hand {
+        true => head.written().len(),
+        false => meta.encoded_len(),
+    };
     let body_bytes = meta_bytes
         .saturating_add(payload_bytes)
         .saturating_add(attachment.len());
@@ -112,7 +118,10 @@ fn write_frame(
     out.put_u32(body_size);
     out.put_u32(meta_size);
     let meta_begin = out.len();
-    meta.encode_raw(out);
+    match written_by_hand {
+        true => out.put_slice(head.written()),
+        false => meta.encode_raw(out),
+    }
     let payload_begin = out.len();
     write_payload(out);
     let attachment_begin = out.len();

@@ -24,6 +24,7 @@ mod compress;
 mod decode;
 mod encode;
 mod meta;
+mod meta_codec;
 
 pub use body::{Body, BodyError, Side};
 pub use checksum::{ChecksumType, crc32c_masked};
