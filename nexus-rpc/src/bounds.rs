@@ -31,6 +31,15 @@ pub(crate) fn with_room_for_frames(
     options
 }
 
+/// The options of a caller's connection: as [`with_room_for_frames`], and it is read however much waits to be
+/// written. A provider stops reading while its answers are not taken; if its caller stopped as
+/// well, neither would ever go on.
+pub(crate) fn with_room_to_call(options: ConnectionOptions, limits: &Limits) -> ConnectionOptions {
+    let mut options = with_room_for_frames(options, limits);
+    options.output_high_bytes = options.output_bytes_max;
+    options
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

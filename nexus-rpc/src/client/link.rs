@@ -19,7 +19,7 @@ use super::exchange::Exchange;
 use super::flight::{Attempt, Fate};
 use super::interceptor::Credentials;
 use super::options::ChannelOptions;
-use crate::bounds::with_room_for_frames;
+use crate::bounds::with_room_to_call;
 use crate::policy::breaker::Outcome;
 use crate::policy::machine::ConnectionId;
 use crate::wire::{Frame, Limits, RpcMeta, decode, encode_payload};
@@ -115,7 +115,7 @@ impl Link {
         let shared = Shared::new(provider, options);
         #[allow(unused_mut, reason = "changed with the feature `tls`")]
         let mut client_options = ClientOptions {
-            connection: with_room_for_frames(options.connection.clone(), &options.limits),
+            connection: with_room_to_call(options.connection.clone(), &options.limits),
             backoff: options.backoff.clone(),
             ..ClientOptions::default()
         };
@@ -237,7 +237,7 @@ pub(crate) struct ConnectOptions {
 
 impl ConnectOptions {
     pub(crate) fn new(options: &ChannelOptions) -> Self {
-        let connection = with_room_for_frames(options.connection.clone(), &options.limits);
+        let connection = with_room_to_call(options.connection.clone(), &options.limits);
         Self {
             connection: Arc::new(connection),
             #[cfg(feature = "tls")]
@@ -266,7 +266,7 @@ impl ConnectOptions {
 
 impl Shared {
     fn new(provider: &Arc<Provider>, options: &ChannelOptions) -> Arc<Self> {
-        let connection = with_room_for_frames(options.connection.clone(), &options.limits);
+        let connection = with_room_to_call(options.connection.clone(), &options.limits);
         Arc::new(Self {
             provider: Arc::clone(provider),
             state: AtomicU8::new(LinkState::Connecting as u8),

@@ -51,6 +51,18 @@ fn a_thousand_callbacks_each_run_once() {
 }
 
 #[test]
+fn many_large_calls_on_one_connection_do_not_stop_each_other() {
+    // Both ends have more to write than the other's buffers take, and more than lets a provider
+    // go on reading: only the caller, by reading on, can bring things forward.
+    let setting = setting_with(ProviderOptions::default(), patient());
+    let request = text(&"x".repeat(64 << 10));
+    let calls: Vec<_> = (0..256).map(|_| setting.client.inline(&request)).collect();
+    for call in calls {
+        assert_eq!(call.wait().unwrap().message, request);
+    }
+}
+
+#[test]
 fn calls_are_awaited_under_a_foreign_executor() {
     let setting = setting();
     let sum = pollster::block_on(async {
