@@ -1,9 +1,12 @@
-//! What the load programs and benchmarks of the reactor share: an echo server on nexus-net and one on
-//! tokio, a way to run either as a child process, certificates, and the clocks.
+//! What the load programs and benchmarks share: echo servers over TCP and by RPC, each on a Nexus crate
+//! and on its peer, a way to run them as child processes, certificates, and the
+//! clocks.
 
 pub mod cpu;
 pub mod echo;
 pub mod process;
+pub mod ratio;
+pub mod rpc;
 pub mod serve;
 pub mod tls;
 

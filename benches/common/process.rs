@@ -5,10 +5,9 @@ use std::net::SocketAddr;
 use std::process::{Child, ChildStdout, Command, Stdio};
 
 use rustix::process::{Pid, Signal, kill_process};
+use serde::de::DeserializeOwned;
 
-use crate::serve::ServerReport;
-use crate::tls::Certificate;
-use crate::{BoxError, Runtime};
+use crate::BoxError;
 
 /// A child that is killed when dropped.
 struct Owned(Child);
@@ -61,28 +60,17 @@ pub struct ServerProcess {
 }
 
 impl ServerProcess {
-    /// Starts a server on a free port of 127.0.0.1, under TLS when there is a certificate, and waits
-    /// until it listens.
+    /// Starts a server on a free port of 127.0.0.1, with these further arguments, and waits until it
+    /// listens.
     ///
     /// # Errors
     /// When it cannot be started.
-    pub fn start(
-        runtime: Runtime,
-        loops: usize,
-        certificate: Option<&Certificate>,
-    ) -> Result<Self, BoxError> {
-        let mut args = vec![
-            "server".to_owned(),
-            "--addr=127.0.0.1:0".to_owned(),
-            format!("--loops={loops}"),
-            format!("--runtime={}", runtime.name()),
-        ];
-        if let Some(certificate) = certificate {
-            args.push("--tls".to_owned());
-            args.push(format!("--cert={}", certificate.cert().display()));
-            args.push(format!("--key={}", certificate.key().display()));
-        }
-        let (child, mut output) = start(&args)?;
+    pub fn start(args: &[String]) -> Result<Self, BoxError> {
+        let mut all = ["server", "--addr", "127.0.0.1:0"]
+            .map(str::to_owned)
+            .to_vec();
+        all.extend_from_slice(args);
+        let (child, mut output) = start(&all)?;
         let address = next_line(&mut output)?.parse()?;
         Ok(Self {
             child,
@@ -105,7 +93,7 @@ impl ServerProcess {
     ///
     /// # Errors
     /// When it has ended already.
-    pub fn stop(mut self) -> Result<ServerReport, BoxError> {
+    pub fn stop<R: DeserializeOwned>(mut self) -> Result<R, BoxError> {
         kill_process(Pid::from_child(&self.child.0), Signal::TERM)?;
         Ok(serde_json::from_str(&next_line(&mut self.output)?)?)
     }

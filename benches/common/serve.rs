@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
 
-use crate::tls::ServerTlsArgs;
+use crate::tls::{Certificate, ServerTlsArgs};
 use crate::{BoxError, EchoServer, Runtime, cpu};
 
 /// An echo server's command line.
@@ -31,6 +31,22 @@ pub struct ServerArgs {
     /// TLS.
     #[command(flatten)]
     pub tls: ServerTlsArgs,
+}
+
+impl ServerArgs {
+    /// The arguments of a child process that serves like this, under TLS when there is a certificate.
+    pub fn of(runtime: Runtime, loops: usize, certificate: Option<&Certificate>) -> Vec<String> {
+        let mut args = vec![
+            format!("--loops={loops}"),
+            format!("--runtime={}", runtime.name()),
+        ];
+        if let Some(certificate) = certificate {
+            args.push("--tls".to_owned());
+            args.push(format!("--cert={}", certificate.cert().display()));
+            args.push(format!("--key={}", certificate.key().display()));
+        }
+        args
+    }
 }
 
 /// What a server prints at its end.
@@ -74,7 +90,11 @@ pub fn run(args: &ServerArgs) -> Result<(), BoxError> {
     Ok(())
 }
 
-fn end_signal() -> Result<mpsc::Receiver<()>, BoxError> {
+/// Gets a message at each SIGINT and SIGTERM from here on, which then do not end the process.
+///
+/// # Errors
+/// When the system refuses.
+pub fn end_signal() -> Result<mpsc::Receiver<()>, BoxError> {
     let (sender, receiver) = mpsc::channel();
     let mut signals = Signals::new([SIGINT, SIGTERM])?;
     std::thread::Builder::new()

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use nexus_benches::process::ServerProcess;
+use nexus_benches::serve::{ServerArgs, ServerReport};
 use nexus_benches::{BoxError, Runtime};
 
 use crate::open::{self, OpenArgs};
@@ -43,7 +44,7 @@ pub(crate) fn run(args: &CompareArgs) -> Result<(), BoxError> {
 }
 
 fn per_connection(args: &CompareArgs, runtime: Runtime, echo: usize) -> Result<f64, BoxError> {
-    let server = ServerProcess::start(runtime, args.loops, None)?;
+    let server = ServerProcess::start(&ServerArgs::of(runtime, args.loops, None))?;
     let open = OpenArgs {
         addr: server.address(),
         connections: args.connections,
@@ -53,7 +54,7 @@ fn per_connection(args: &CompareArgs, runtime: Runtime, echo: usize) -> Result<f
     };
     let (report, connections) = open::measure(&open)?;
     drop(connections);
-    server.stop()?;
+    let _: ServerReport = server.stop()?;
     let memory = report.memory.ok_or("the server's memory is not known")?;
     Ok(memory.bytes_per_connection)
 }

@@ -2,6 +2,7 @@
 
 use clap::Args;
 use nexus_benches::process::{self, ServerProcess};
+use nexus_benches::serve::{ServerArgs, ServerReport};
 use nexus_benches::tls::Certificate;
 use nexus_benches::{BoxError, Runtime};
 
@@ -99,7 +100,7 @@ fn measure(
     runtime: Runtime,
     certificate: Option<&Certificate>,
 ) -> Result<Measured, BoxError> {
-    let server = ServerProcess::start(runtime, cell.loops, certificate)?;
+    let server = ServerProcess::start(&ServerArgs::of(runtime, cell.loops, certificate))?;
     let mut client = vec![
         "client".to_owned(),
         format!("--addr={}", server.address()),
@@ -117,7 +118,7 @@ fn measure(
     if client.errors > 0 {
         return Err(format!("{} connections were lost: {line}", client.errors).into());
     }
-    let server = server.stop()?;
+    let server: ServerReport = server.stop()?;
     let messages = server.bytes as f64 / f64::from(cell.size);
     Ok(Measured {
         rate: client.messages_per_second,

@@ -7,7 +7,6 @@ mod accept;
 mod fanout;
 mod pingpong;
 mod post;
-mod ratio;
 mod timers;
 mod worker_pool;
 
@@ -15,6 +14,7 @@ use std::path::Path;
 use std::time::{Duration, SystemTime};
 
 use criterion::Criterion;
+use nexus_benches::ratio;
 
 fn main() {
     if fanout::is_receiver() {
@@ -40,5 +40,5 @@ fn main() {
     accept::rate(&mut criterion);
     fanout::to_all(&mut criterion);
     criterion.final_summary();
-    ratio::print(&output, started);
+    ratio::print(&output, started, "tokio");
 }

@@ -24,24 +24,25 @@ struct Estimate {
     point_estimate: f64,
 }
 
-/// Median times in ns, of nexus and of tokio.
+/// Median times in ns, of nexus and of the other.
 type Pair = [Option<f64>; 2];
 
-/// Prints the pairs that were measured since `started`.
-pub(crate) fn print(output: &Path, started: SystemTime) {
+/// Prints the pairs of `nexus` and `other`, as the benches call their sides, that were measured since
+/// `started`.
+pub fn print(output: &Path, started: SystemTime, other: &str) {
     let mut pairs = BTreeMap::new();
-    if let Err(error) = collect(output, started, &mut pairs) {
+    if let Err(error) = collect(output, started, other, &mut pairs) {
         eprintln!("cannot read what criterion has written: {error}");
     }
-    println!("\n| bench | nexus µs | tokio µs | tokio / nexus |");
+    println!("\n| bench | nexus µs | {other} µs | {other} / nexus |");
     println!("|---|--:|--:|--:|");
     for (name, pair) in pairs {
-        if let [Some(nexus), Some(tokio)] = pair {
+        if let [Some(nexus), Some(other)] = pair {
             println!(
                 "| {name} | {:.2} | {:.2} | {:.2} |",
                 nexus / 1000.0,
-                tokio / 1000.0,
-                tokio / nexus
+                other / 1000.0,
+                other / nexus
             );
         }
     }
@@ -50,6 +51,7 @@ pub(crate) fn print(output: &Path, started: SystemTime) {
 fn collect(
     folder: &Path,
     started: SystemTime,
+    other: &str,
     pairs: &mut BTreeMap<String, Pair>,
 ) -> io::Result<()> {
     for entry in fs::read_dir(folder)? {
@@ -59,11 +61,11 @@ fn collect(
         }
         let estimates = path.join("new/estimates.json");
         if !estimates.exists() {
-            collect(&path, started, pairs)?;
+            collect(&path, started, other, pairs)?;
         } else if fs::metadata(&estimates)?.modified()? >= started {
             let benchmark: Benchmark = read(&path.join("new/benchmark.json"))?;
             let estimates: Estimates = read(&estimates)?;
-            add(pairs, benchmark, estimates.median.point_estimate);
+            add(pairs, benchmark, other, estimates.median.point_estimate);
         }
     }
     Ok(())
@@ -73,10 +75,10 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> io::Result<T> {
     Ok(serde_json::from_slice(&fs::read(path)?)?)
 }
 
-fn add(pairs: &mut BTreeMap<String, Pair>, benchmark: Benchmark, median_ns: f64) {
+fn add(pairs: &mut BTreeMap<String, Pair>, benchmark: Benchmark, other: &str, median_ns: f64) {
     let side = match benchmark.function_id.as_deref() {
         Some("nexus") => 0,
-        Some("tokio") => 1,
+        Some(name) if name == other => 1,
         _ => return,
     };
     let name = match benchmark.value_str {
