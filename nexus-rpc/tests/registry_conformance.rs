@@ -39,6 +39,9 @@ fn the_static_registry_has_one_list_for_all() {
     assert!(registration.wait_registered(Instant::now()));
     assert!(registration.deregister(Instant::now()));
     assert_eq!(seen.count(), 1);
+    let names = Names::default();
+    let _watch = names.watch(&*registry);
+    assert_eq!(names.last(), Some(vec![]));
     assert_eq!(registry.state(), RegistryState::Connected);
 }
 
@@ -71,6 +74,8 @@ fn conforms(open: Open<'_>) {
     a_watch_may_use_the_registry(open);
     a_panicking_watch_harms_nobody(open);
     dropping_the_registry_takes_its_providers_along(open);
+    the_services_are_named(open);
+    a_dropped_watch_of_names_is_silent(open);
 }
 
 fn a_watch_begins_with_the_present_list(open: Open<'_>) {
@@ -216,6 +221,71 @@ fn dropping_the_registry_takes_its_providers_along(open: Open<'_>) {
     drop(there);
     drop(registration);
     seen.wait(&[]);
+}
+
+fn the_services_are_named(open: Open<'_>) {
+    let (here, there) = (open(), open());
+    let early = Names::default();
+    let _watch = early.watch(&*here);
+    let _second = registered(&*there, "case.named.Second", &provider(1, 80));
+    early.wait(&["case.named.Second"]);
+    let _first = registered(&*there, "case.named.First", &provider(1, 80));
+    early.wait(&["case.named.First", "case.named.Second"]);
+    // Another provider of a service is no new name.
+    let _other = registered(&*there, "case.named.First", &provider(2, 80));
+    let late = Names::default();
+    let _watch_2 = late.watch(&*here);
+    late.wait(&["case.named.First", "case.named.Second"]);
+    assert_eq!(late.count(), 1);
+    let lists = early.0.lock();
+    let sorted = |names: &Vec<String>| names.is_sorted_by(|a, b| a < b);
+    assert!(lists.iter().all(sorted), "{lists:?}");
+    assert!(lists.windows(2).all(|pair| pair[0] != pair[1]), "{lists:?}");
+}
+
+fn a_dropped_watch_of_names_is_silent(open: Open<'_>) {
+    let here = open();
+    let (ended, going) = (Names::default(), Names::default());
+    let watch = ended.watch(&*here);
+    let _watch = going.watch(&*here);
+    wait_until("the names are told", PATIENCE, || ended.count() == 1);
+    drop(watch);
+    let _registration = registered(&*here, "case.named.Late", &provider(1, 80));
+    wait_until("the new name is told", PATIENCE, || {
+        going
+            .last()
+            .is_some_and(|names| names.iter().any(|name| name == "case.named.Late"))
+    });
+    assert_eq!(ended.count(), 1);
+}
+
+/// The names that a watch of the services was given.
+#[derive(Clone, Default)]
+struct Names(Arc<Mutex<Vec<Vec<String>>>>);
+
+impl Names {
+    fn watch(&self, registry: &dyn Registry) -> Watch {
+        let lists = Arc::clone(&self.0);
+        registry.watch_services(Box::new(move |names| lists.lock().push(names.to_vec())))
+    }
+
+    fn last(&self) -> Option<Vec<String>> {
+        self.0.lock().last().cloned()
+    }
+
+    fn count(&self) -> usize {
+        self.0.lock().len()
+    }
+
+    /// Waits for these of the package `case.named`: other cases leave names of theirs behind.
+    #[track_caller]
+    fn wait(&self, expected: &[&str]) {
+        wait_until(&format!("the names are {expected:?}"), PATIENCE, || {
+            let mut names = self.last().unwrap_or_default();
+            names.retain(|name| name.starts_with("case.named."));
+            names == expected
+        });
+    }
 }
 
 /// The lists that a watch was given.

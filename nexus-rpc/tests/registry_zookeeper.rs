@@ -99,6 +99,29 @@ fn a_node_deleted_by_somebody_is_created_again() {
 }
 
 #[test]
+fn a_new_service_is_named_by_the_watch_alone() {
+    let server = start();
+    let mut options = options(&server.address());
+    options.reread_interval = Duration::from_secs(3600);
+    let registry = ZooKeeperRegistry::open(options).expect("valid options");
+    let told: Arc<Mutex<Vec<Vec<String>>>> = Arc::default();
+    let names = Arc::clone(&told);
+    let _watch = registry.watch_services(Box::new(move |list| names.lock().push(list.to_vec())));
+    let wait = |expected: &[&str]| {
+        wait_until(&format!("the names are {expected:?}"), PATIENCE, || {
+            told.lock().last().is_some_and(|list| list == expected)
+        });
+    };
+    // The node of the services is not there yet.
+    wait(&[]);
+    let other = open(&server.address());
+    let _first = other.register("test.First", &[], &provider(80));
+    wait(&["test.First"]);
+    let _second = other.register("test.Second", &[], &provider(80));
+    wait(&["test.First", "test.Second"]);
+}
+
+#[test]
 fn a_crashed_provider_vanishes_when_its_session_expires() {
     let server = start();
     let relay = Relay::start(server.address());

@@ -32,6 +32,9 @@ pub use zookeeper::{ZooKeeperOptions, ZooKeeperRegistry};
 /// must not block, and must not wait for a registration of the same registry.
 pub type OnChange = Box<dyn Fn(&[Provider]) + Send + Sync>;
 
+/// What a [`Watch`] of the services' names calls. As [`OnChange`].
+pub type OnServices = Box<dyn Fn(&[String]) + Send + Sync>;
+
 /// Where providers make themselves known and callers find them. All methods may be called from any
 /// thread, and none of them waits for a server.
 pub trait Registry: Send + Sync + 'static {
@@ -50,6 +53,13 @@ pub trait Registry: Send + Sync + 'static {
     /// of one watch never overlap, changes that come while one runs are passed on together, and
     /// nothing is called when nothing changed.
     fn watch(&self, service: &str, on_change: OnChange) -> Watch;
+
+    /// Calls `on_change` with the names of the services, as [`watch`](Self::watch) does with providers:
+    /// once as soon as they are known, then at every change. For tools that show what there is.
+    ///
+    /// The list is sorted, each name once. Every service that has a provider is in it; one that had some
+    /// may be. A list of addresses has no names to tell: its list is empty.
+    fn watch_services(&self, on_change: OnServices) -> Watch;
 
     /// Whether the registry can be reached right now.
     fn state(&self) -> RegistryState;

@@ -5,39 +5,60 @@ use std::sync::Arc;
 
 use parking_lot::Mutex;
 
-use super::{OnChange, Provider};
+use super::Provider;
+
+/// A watch's function, of a list of `T`.
+type OnList<T> = Box<dyn Fn(&[T]) + Send + Sync>;
 
 /// Remembers what its function was told last, so that it is called only for changes, in order, and
 /// never twice at once; and without a lock held, so that it may use the registry.
-pub(super) struct Observer {
-    on_change: OnChange,
-    inner: Mutex<Inner>,
+///
+/// `T` is what the list is of: providers, or the names of services.
+pub(super) struct Observer<T> {
+    on_change: OnList<T>,
+    inner: Mutex<Inner<T>>,
 }
 
-#[derive(Default)]
-struct Inner {
+struct Inner<T> {
     /// What is known.
-    latest: Option<Arc<[Provider]>>,
+    latest: Option<Arc<[T]>>,
     /// What the function was told.
-    told: Option<Arc<[Provider]>>,
+    told: Option<Arc<[T]>>,
     telling: bool,
     ended: bool,
 }
 
-impl Observer {
-    pub(super) fn new(on_change: OnChange) -> Self {
-        Self {
-            on_change,
-            inner: Mutex::default(),
-        }
-    }
-
+impl Observer<Provider> {
     /// Notes what is known now, in any order. Calls nothing; [`tell`](Self::tell) does.
     pub(super) fn note(&self, providers: impl IntoIterator<Item = Provider>) {
         let mut providers: Vec<Provider> = providers.into_iter().collect();
         providers.sort();
         providers.dedup_by_key(|provider| provider.address);
         self.inner.lock().latest = Some(providers.into());
+    }
+}
+
+impl Observer<String> {
+    /// Notes the names that are known now, in any order. Calls nothing; [`tell`](Self::tell) does.
+    pub(super) fn note_names(&self, names: impl IntoIterator<Item = String>) {
+        let mut names: Vec<String> = names.into_iter().collect();
+        names.sort();
+        names.dedup();
+        self.inner.lock().latest = Some(names.into());
+    }
+}
+
+impl<T: PartialEq> Observer<T> {
+    pub(super) fn new(on_change: OnList<T>) -> Self {
+        Self {
+            on_change,
+            inner: Mutex::new(Inner {
+                latest: None,
+                told: None,
+                telling: false,
+                ended: false,
+            }),
+        }
     }
 
     /// Calls the function if there is something it was not told. If another thread, or a caller of

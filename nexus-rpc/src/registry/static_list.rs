@@ -4,8 +4,8 @@ use std::net::{SocketAddr, ToSocketAddrs};
 
 use super::observer::Observer;
 use super::{
-    MethodInfo, OnChange, Provider, Registration, RegistrationStatus, Registry, RegistryState,
-    RegistryUrlError, Watch,
+    MethodInfo, OnChange, OnServices, Provider, Registration, RegistrationStatus, Registry,
+    RegistryState, RegistryUrlError, Watch,
 };
 
 /// The same providers for every service, for as long as the process runs.
@@ -51,6 +51,13 @@ impl Registry for StaticRegistry {
     fn watch(&self, _: &str, on_change: OnChange) -> Watch {
         let observer = Observer::new(on_change);
         observer.note(self.providers.iter().cloned());
+        observer.tell();
+        Watch::new(|| ())
+    }
+
+    fn watch_services(&self, on_change: OnServices) -> Watch {
+        let observer = Observer::new(on_change);
+        observer.note_names([]);
         observer.tell();
         Watch::new(|| ())
     }

@@ -34,7 +34,8 @@ use parking_lot::Mutex;
 use self::supervisor::{Command, Event, Supervisor};
 use super::observer::Observer;
 use super::{
-    MethodInfo, OnChange, Provider, Registration, Registry, RegistryState, RegistryUrlError, Watch,
+    MethodInfo, OnChange, OnServices, Provider, Registration, Registry, RegistryState,
+    RegistryUrlError, Watch,
 };
 
 /// How to use a ZooKeeper.
@@ -166,6 +167,18 @@ impl ZooKeeperRegistry {
     fn post(&self, command: Command) {
         post(&self.events, command);
     }
+
+    /// The handle of a watch that was posted under this id.
+    fn until_dropped<T>(&self, id: u64, observer: Arc<Observer<T>>) -> Watch
+    where
+        T: PartialEq + Send + Sync + 'static,
+    {
+        let events = self.events.clone();
+        Watch::new(move || {
+            observer.end();
+            post(&events, Command::Unwatch { id });
+        })
+    }
 }
 
 impl Registry for ZooKeeperRegistry {
@@ -196,11 +209,17 @@ impl Registry for ZooKeeperRegistry {
             service: service.to_owned(),
             observer: Arc::clone(&observer),
         });
-        let events = self.events.clone();
-        Watch::new(move || {
-            observer.end();
-            post(&events, Command::Unwatch { id });
-        })
+        self.until_dropped(id, observer)
+    }
+
+    fn watch_services(&self, on_change: OnServices) -> Watch {
+        let id = self.shared.next_id();
+        let observer = Arc::new(Observer::new(on_change));
+        self.post(Command::WatchServices {
+            id,
+            observer: Arc::clone(&observer),
+        });
+        self.until_dropped(id, observer)
     }
 
     fn state(&self) -> RegistryState {
@@ -246,6 +265,10 @@ struct Tree {
 }
 
 impl Tree {
+    fn services(&self) -> String {
+        format!("{}/services", self.root)
+    }
+
     fn methods(&self, service: &str) -> String {
         format!("{}/services/{service}/methods", self.root)
     }

@@ -24,7 +24,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
 use super::session::{OperationError, Session, SessionEvents};
-use super::wanted::{Removal, Wanted, Watched};
+use super::wanted::{Removal, Wanted, Watched, WatchedNames};
 use super::{Shared, Tree, ZooKeeperOptions, probe};
 use crate::registry::observer::Observer;
 use crate::registry::{MethodInfo, Provider, RegistrationStatus, RegistryState};
@@ -55,7 +55,11 @@ pub(super) enum Command {
     Watch {
         id: u64,
         service: String,
-        observer: Arc<Observer>,
+        observer: Arc<Observer<Provider>>,
+    },
+    WatchServices {
+        id: u64,
+        observer: Arc<Observer<String>>,
     },
     Unwatch {
         id: u64,
@@ -100,6 +104,8 @@ pub(super) struct Supervisor {
     removals: Vec<Removal>,
     /// By service.
     watched: BTreeMap<String, Watched>,
+    /// The services' names; `None` while nobody watches them.
+    names: Option<WatchedNames>,
 }
 
 impl Supervisor {
@@ -123,6 +129,7 @@ impl Supervisor {
             registrations: BTreeMap::new(),
             removals: Vec::new(),
             watched: BTreeMap::new(),
+            names: None,
         };
         (supervisor, sender)
     }
@@ -307,12 +314,8 @@ impl Supervisor {
                 service,
                 observer,
             } => self.watch(id, service, observer, now),
-            Command::Unwatch { id } => self.watched.retain(|_, watched| {
-                watched
-                    .observers
-                    .retain(|(observer_id, _)| *observer_id != id);
-                !watched.observers.is_empty()
-            }),
+            Command::WatchServices { id, observer } => self.watch_names(id, observer, now),
+            Command::Unwatch { id } => self.unwatch(id),
             Command::Stop => self.stopped = true,
         }
     }
@@ -338,7 +341,7 @@ impl Supervisor {
         }
     }
 
-    fn watch(&mut self, id: u64, service: String, observer: Arc<Observer>, now: Instant) {
+    fn watch(&mut self, id: u64, service: String, observer: Arc<Observer<Provider>>, now: Instant) {
         let watched = self.watched.entry(service).or_insert_with(|| Watched {
             observers: Vec::new(),
             known: None,
@@ -353,6 +356,30 @@ impl Supervisor {
         observer.tell();
     }
 
+    fn watch_names(&mut self, id: u64, observer: Arc<Observer<String>>, now: Instant) {
+        let names = self.names.get_or_insert_with(|| WatchedNames {
+            observers: Vec::new(),
+            known: None,
+            due: now,
+        });
+        if let Some(known) = &names.known {
+            observer.note_names(known.iter().cloned());
+        }
+        names.observers.push((id, Arc::clone(&observer)));
+        observer.tell();
+    }
+
+    fn unwatch(&mut self, id: u64) {
+        self.watched.retain(|_, watched| {
+            watched.observers.retain(|(known, _)| *known != id);
+            !watched.observers.is_empty()
+        });
+        if let Some(names) = &mut self.names {
+            names.observers.retain(|(known, _)| *known != id);
+        }
+        self.names.take_if(|names| names.observers.is_empty());
+    }
+
     /// A node changed: what depends on it is looked at soon.
     fn changed(&mut self, path: &str) {
         let now = Instant::now();
@@ -364,6 +391,11 @@ impl Supervisor {
                 watched.due = watched.due.min(now + SETTLE);
             }
         }
+        if let Some(names) = &mut self.names
+            && self.tree.services() == path
+        {
+            names.due = names.due.min(now + SETTLE);
+        }
     }
 
     fn make_everything_due(&mut self, now: Instant) {
@@ -373,12 +405,16 @@ impl Supervisor {
         for watched in self.watched.values_mut() {
             watched.due = now;
         }
+        if let Some(names) = &mut self.names {
+            names.due = now;
+        }
     }
 
     fn next_due(&self) -> Option<Instant> {
         let registrations = self.registrations.values().map(|wanted| wanted.due);
         let watched = self.watched.values().map(|watched| watched.due);
-        registrations.chain(watched).min()
+        let names = self.names.iter().map(|names| names.due);
+        registrations.chain(watched).chain(names).min()
     }
 
     /// Deletes the nodes of what was deregistered, if they are still ours.
@@ -420,28 +456,15 @@ impl Supervisor {
             }
             watched.due = now + self.options.reread_interval;
             let path = self.tree.providers(service);
-            let providers = match watched.fetch(session, &path) {
-                Ok(providers) => providers,
-                Err(error) => {
-                    skip_refused(Err(error), "read", &path)?;
-                    continue;
-                }
-            };
-            if providers.is_empty() && watched.remembers_some() && now < doubtful_until {
-                log::info!("{service} has no provider right after a reconnect: not believed yet");
-                watched.due = watched.due.min(doubtful_until);
-                continue;
-            }
-            for (_, observer) in &watched.observers {
-                observer.note(providers.iter().cloned());
-            }
-            watched.known = Some(providers);
-            watched.confirmed = true;
-            for (_, observer) in &watched.observers {
-                observer.tell();
-            }
+            let refreshed = watched.refresh(session, &path, doubtful_until);
+            skip_refused(refreshed, "read", &path)?;
         }
-        Ok(())
+        let Some(names) = self.names.as_mut().filter(|names| names.due <= now) else {
+            return Ok(());
+        };
+        names.due = now + self.options.reread_interval;
+        let path = self.tree.services();
+        skip_refused(names.refresh(session, &path), "read", &path)
     }
 }
 

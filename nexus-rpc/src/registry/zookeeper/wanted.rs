@@ -92,9 +92,43 @@ impl Removal {
     }
 }
 
+/// The names of the services, when somebody watches them.
+pub(super) struct WatchedNames {
+    pub(super) observers: Vec<(u64, Arc<Observer<String>>)>,
+    /// The names that were read last. Their nodes are persistent: no loss of a session takes any away.
+    pub(super) known: Option<Vec<String>>,
+    /// When to read them next.
+    pub(super) due: Instant,
+}
+
+impl WatchedNames {
+    /// Reads the names, leaves a watch for their next change, and tells.
+    pub(super) fn refresh(&mut self, session: &Session, path: &str) -> Result<(), OperationError> {
+        let names = names_below(session, path)?;
+        for (_, observer) in &self.observers {
+            observer.note_names(names.iter().cloned());
+        }
+        self.known = Some(names);
+        for (_, observer) in &self.observers {
+            observer.tell();
+        }
+        Ok(())
+    }
+}
+
+/// The names below a node, none if it is not there. Leaves a watch in either case.
+fn names_below(session: &Session, path: &str) -> Result<Vec<String>, OperationError> {
+    let mut names = session.children(path)?;
+    // A node that is not there is watched by asking whether it is; it may appear in between.
+    if names.is_none() && session.exists(path)?.is_some() {
+        names = session.children(path)?;
+    }
+    Ok(names.unwrap_or_default())
+}
+
 /// A list that somebody watches.
 pub(super) struct Watched {
-    pub(super) observers: Vec<(u64, Arc<Observer>)>,
+    pub(super) observers: Vec<(u64, Arc<Observer<Provider>>)>,
     /// The last list that was believed.
     pub(super) known: Option<Vec<Provider>>,
     /// Whether the present session has shown `known`; otherwise it is from before a reconnect.
@@ -106,23 +140,38 @@ pub(super) struct Watched {
 }
 
 impl Watched {
-    /// Whether providers are known, but only from an earlier session.
-    pub(super) fn remembers_some(&self) -> bool {
-        !self.confirmed && self.known.as_ref().is_some_and(|known| !known.is_empty())
-    }
-
-    /// Reads the list, and leaves a watch for its next change.
-    pub(super) fn fetch(
+    /// Reads the list, leaves a watch for its next change, and tells what is new. Until `doubtful_until`
+    /// a list that has become empty over a reconnect is not believed.
+    pub(super) fn refresh(
         &mut self,
         session: &Session,
         path: &str,
-    ) -> Result<Vec<Provider>, OperationError> {
-        let mut names = session.children(path)?;
-        // A node that is not there is watched by asking whether it is; it may appear in between.
-        if names.is_none() && session.exists(path)?.is_some() {
-            names = session.children(path)?;
+        doubtful_until: Instant,
+    ) -> Result<(), OperationError> {
+        let providers = self.fetch(session, path)?;
+        if providers.is_empty() && self.remembers_some() && Instant::now() < doubtful_until {
+            log::info!("{path} is empty right after a reconnect: not believed yet");
+            self.due = self.due.min(doubtful_until);
+            return Ok(());
         }
-        let names = names.unwrap_or_default();
+        for (_, observer) in &self.observers {
+            observer.note(providers.iter().cloned());
+        }
+        self.known = Some(providers);
+        self.confirmed = true;
+        for (_, observer) in &self.observers {
+            observer.tell();
+        }
+        Ok(())
+    }
+
+    /// Whether providers are known, but only from an earlier session.
+    fn remembers_some(&self) -> bool {
+        !self.confirmed && self.known.as_ref().is_some_and(|known| !known.is_empty())
+    }
+
+    fn fetch(&mut self, session: &Session, path: &str) -> Result<Vec<Provider>, OperationError> {
+        let names = names_below(session, path)?;
         self.complained.retain(|name| names.contains(name));
         let mut providers = Vec::with_capacity(names.len());
         for name in names {
