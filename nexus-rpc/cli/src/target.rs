@@ -1,0 +1,136 @@
+//! A method ready to be called: its types, and a channel to its providers.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::io::{self, Read};
+use std::path::Path;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use nexus_net::LoopGroup;
+use nexus_rpc::{ChannelOptions, Credentials, Execution, MethodDescriptor, RawMessage, RpcChannel};
+use prost_reflect::prost_types::method_options::IdempotencyLevel;
+
+use crate::args::{Global, MethodName, TypeSource};
+use crate::directory::Directory;
+use crate::failure::Failure;
+use crate::types::{self, Types};
+
+/// What a method is called with.
+pub(crate) struct Target {
+    pub(crate) name: MethodName,
+    /// For the channel.
+    pub(crate) method: &'static MethodDescriptor,
+    /// With the types of its messages.
+    pub(crate) types: prost_reflect::MethodDescriptor,
+    directory: Directory,
+}
+
+impl Target {
+    pub(crate) fn find(
+        name: &MethodName,
+        source: &TypeSource,
+        global: &Global,
+    ) -> Result<Self, Failure> {
+        let directory = Directory::open(global)?;
+        let types = Types::of_service(&name.service, source, &directory, global)?.method(name)?;
+        Ok(Self {
+            name: name.clone(),
+            method: leaked(&types),
+            types,
+            directory,
+        })
+    }
+
+    /// The request that the command line gives: JSON, or `-` for stdin.
+    pub(crate) fn request(&self, json: &str) -> Result<RawMessage, Failure> {
+        let mut read = String::new();
+        let json = match json {
+            "-" => {
+                io::stdin().read_to_string(&mut read).map_err(|error| {
+                    Failure::new(
+                        format!("the request cannot be read from stdin: {error}"),
+                        "give it as UTF-8 text, or as an argument instead of -",
+                    )
+                })?;
+                &read
+            }
+            json => json,
+        };
+        types::encode(self.types.input(), json).map(RawMessage)
+    }
+
+    /// A channel that is connected to a provider of the method, with its connections on `loops` threads.
+    pub(crate) fn connect(
+        &self,
+        options: ChannelOptions,
+        loops: usize,
+        global: &Global,
+    ) -> Result<RpcChannel, Failure> {
+        let service = self.method.service;
+        let providers = self.directory.some_providers(service)?;
+        let loops = LoopGroup::start("nexus-rpc", loops).map_err(|error| {
+            Failure::new(
+                format!("no thread to call from: {error}"),
+                "raise the limits of processes and open files (ulimit)",
+            )
+        })?;
+        let credentials = global.authorization.clone();
+        let options = ChannelOptions {
+            timeout: global.timeout,
+            credentials: credentials.map(|text| Arc::new(Authorization(text.into())) as Arc<_>),
+            ..options
+        };
+        let channel = RpcChannel::new(self.directory.registry(), Arc::new(loops), options);
+        if !channel.wait_ready(service, global.timeout) {
+            let addresses: Vec<String> = providers.iter().map(|p| p.address.to_string()).collect();
+            return Err(Failure::new(
+                format!(
+                    "no provider of {service} can be reached within {:?}: tried {}",
+                    global.timeout,
+                    addresses.join(", ")
+                ),
+                "see whether it runs there and is reached from here (firewall, container network)",
+            ));
+        }
+        Ok(channel)
+    }
+}
+
+/// Metadata as it was given; a key given twice has its last value.
+pub(crate) fn fields(metadata: &[(String, String)]) -> BTreeMap<String, String> {
+    metadata.iter().cloned().collect()
+}
+
+pub(crate) fn read_file(path: &Path) -> Result<Bytes, Failure> {
+    fs::read(path).map(Bytes::from).map_err(|error| {
+        Failure::new(
+            format!("{} cannot be read: {error}", path.display()),
+            "check the path and its permissions",
+        )
+    })
+}
+
+/// A channel wants descriptors that live as long as the program; this one does, and there is one a run.
+fn leaked(types: &prost_reflect::MethodDescriptor) -> &'static MethodDescriptor {
+    let name = |name: &str| -> &'static str { Box::leak(name.into()) };
+    let options = types.method_descriptor_proto().options.clone();
+    let level = options.unwrap_or_default().idempotency_level();
+    Box::leak(Box::new(MethodDescriptor {
+        service: name(types.parent_service().full_name()),
+        name: name(types.name()),
+        request_type: name(types.input().full_name()),
+        response_type: name(types.output().full_name()),
+        // The provider's affair.
+        execution: Execution::Pooled,
+        idempotent: level != IdempotencyLevel::IdempotencyUnknown,
+    }))
+}
+
+struct Authorization(Bytes);
+
+impl Credentials for Authorization {
+    fn authentication_data(&self) -> Bytes {
+        self.0.clone()
+    }
+}

@@ -1,0 +1,8 @@
+//! The program `nexus-rpc`, run as its users run it, on real providers.
+
+mod call;
+mod describe;
+mod list;
+mod press;
+mod support;
+mod types;
