@@ -7,7 +7,7 @@ use bytes::Bytes;
 use nexus_rpc::{CallOptions, ChannelOptions, RawMessage, Reply};
 
 use crate::args::{Call, Global};
-use crate::failure::Failure;
+use crate::failure::{Failure, printable};
 use crate::print;
 use crate::target::{Target, fields, read_file};
 use crate::types::{self, Layout};
@@ -61,7 +61,7 @@ pub(crate) fn run(global: &Global, args: &Call) -> Result<(), Failure> {
 fn show(target: &Target, args: &Call, reply: Reply<RawMessage>) -> Result<(), Failure> {
     if args.verbose {
         for (key, value) in &reply.user_fields {
-            eprintln!("{key}={value}");
+            eprintln!("{}", printable(&format!("{key}={value}")));
         }
     }
     let layout = match args.repeat {

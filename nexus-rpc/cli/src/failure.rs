@@ -21,7 +21,9 @@ impl Failure {
 
     /// A call that failed.
     pub(crate) fn call(method: &MethodName, error: &RpcError) -> Self {
-        Self::new(format!("{method}: {error}"), advice(method, error.code()))
+        let next = advice(method, error.code());
+        let error = printable(&error.to_string());
+        Self::new(format!("{method}: {error}"), next)
     }
 }
 
@@ -29,6 +31,12 @@ impl fmt::Display for Failure {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "error: {}\n next: {}", self.what, self.next)
     }
+}
+
+/// A text that somebody else wrote, for a terminal: without what would steer it.
+pub(crate) fn printable(text: &str) -> String {
+    let printable = |char: char| if char.is_control() { ' ' } else { char };
+    text.chars().map(printable).collect()
 }
 
 fn advice(method: &MethodName, code: ErrorCode) -> String {

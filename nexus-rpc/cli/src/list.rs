@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use crate::args::{Global, List};
 use crate::directory::Directory;
-use crate::failure::Failure;
+use crate::failure::{Failure, printable};
 use crate::print;
 use crate::types::Types;
 
@@ -94,7 +94,7 @@ fn table(services: &Services) -> String {
 fn or_dash(text: &str) -> String {
     match text {
         "" => "-".to_owned(),
-        text => text.to_owned(),
+        text => printable(text),
     }
 }
 

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::load::{Missed, Pace};
 use super::tally::Tally;
 use crate::args::MethodName;
+use crate::failure::printable;
 
 const QUANTILES: [(&str, f64); 4] = [("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("p999", 0.999)];
 
@@ -78,7 +79,7 @@ impl Report<'_> {
             text += "\nerrors by code\n";
         }
         for (code, failed) in tally.by_code() {
-            let (count, example) = (failed.count, failed.example.text());
+            let (count, example) = (failed.count, printable(failed.example.text()));
             text += &format!("{count:>9}  {code}: {example}\n");
         }
         text

@@ -110,6 +110,33 @@ fn a_failed_call_says_code_name_and_text() {
 }
 
 #[test]
+fn a_text_that_would_steer_the_terminal_is_made_harmless() {
+    let shop = Provider::start();
+    let request = r#"{"code": 7, "text": "\u001b]0;owned\u0007 and\nmore"}"#;
+    let complaint = call(&shop, &["shop.Shop/Refuse", request]).complained();
+    assert!(
+        complaint.contains("E7:  ]0;owned  and more\n next: "),
+        "{complaint:?}"
+    );
+    let rest = ["--rate", "10", "--duration", "100ms", "--timeout", "5s"];
+    let (url, proto) = (shop.url(), shop_proto());
+    let args = [
+        "--registry",
+        &url,
+        "press",
+        "--proto",
+        &proto,
+        "shop.Shop/Refuse",
+        request,
+    ];
+    let ran = run(&[&args[..], &rest].concat());
+    assert!(
+        !ran.out.contains('\u{1b}') && ran.out.contains("]0;owned"),
+        "{ran:?}"
+    );
+}
+
+#[test]
 fn a_call_that_takes_too_long_times_out() {
     let shop = Provider::start();
     let request = r#"{"timeMs": 1000}"#;
