@@ -11,7 +11,7 @@ use super::AuthContext;
 use super::answer::{ConnectionCalls, with_direct_output};
 use super::incoming::IncomingCall;
 use super::serving::{MethodId, Serving};
-use super::web::{IDLE_MAX, Offer, WebConnection, speaks_http};
+use super::web::{Offer, WebConnection, speaks_http};
 use crate::service::Execution;
 use crate::wire::{Frame, RpcMeta, decode, encode_payload};
 use crate::{ErrorCode, RpcError};
@@ -181,7 +181,7 @@ impl Handler for ProviderConnection {
                     self.calls.set_http();
                     let web = WebConnection::new(Arc::clone(&self.calls), self.offer);
                     self.protocol = Protocol::Http(Box::new(web));
-                    conn.set_timer(IDLE_MAX, CHECK_IDLE);
+                    conn.set_timer(self.serving.http.idle_timeout, CHECK_IDLE);
                 }
             }
         }

@@ -35,6 +35,9 @@ pub struct HttpOptions {
     pub calls: bool,
     /// How large requests may be.
     pub limits: HttpLimits,
+    /// How long a caller may take to send a request, and leave an open connection unused, before it is
+    /// closed. Default 60 s.
+    pub idle_timeout: Duration,
 }
 
 impl Default for HttpOptions {
@@ -43,6 +46,7 @@ impl Default for HttpOptions {
             pages: Pages::default(),
             calls: true,
             limits: HttpLimits::default(),
+            idle_timeout: Duration::from_secs(60),
         }
     }
 }

@@ -127,7 +127,7 @@ impl ProviderBuilder {
             services: &self.services,
             pool,
             limits: options.limits,
-            http_limits: options.http.limits,
+            http: options.http.clone(),
             loops: loops.handles().to_vec(),
             limiter: Limiter::new(&options.concurrency, options.in_flight_max, Instant::now()),
             method_limits: self.method_limits,

@@ -14,8 +14,9 @@ use super::json::{JsonMapping, pool_of};
 use super::limit::Limiter;
 use super::recent::Recent;
 use super::stats::{MethodStats, Sample};
-use super::{AuthContext, Authenticator, ConcurrencyLimit, Interceptor, ProviderError};
-use crate::http::HttpLimits;
+use super::{
+    AuthContext, Authenticator, ConcurrencyLimit, HttpOptions, Interceptor, ProviderError,
+};
 use crate::service::{MethodDescriptor, Service, ServiceDescriptor};
 use crate::wire::Limits;
 use crate::{ErrorCode, RpcError};
@@ -47,7 +48,7 @@ pub(crate) struct Serving {
     pub(crate) limiter: Limiter,
     pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
-    pub(crate) http_limits: HttpLimits,
+    pub(crate) http: HttpOptions,
     pub(crate) loops: Vec<LoopHandle>,
     pub(crate) started: Instant,
     pub(crate) connections: Connections,
@@ -64,7 +65,7 @@ pub(super) struct Parts<'a> {
     pub(super) pool: WorkerPool,
     pub(super) limits: Limits,
     pub(super) limiter: Limiter,
-    pub(super) http_limits: HttpLimits,
+    pub(super) http: HttpOptions,
     pub(super) loops: Vec<LoopHandle>,
     /// By `package.Service.Method`.
     pub(super) method_limits: Vec<(String, ConcurrencyLimit)>,
@@ -115,7 +116,7 @@ impl Serving {
             limiter: parts.limiter,
             interceptors: parts.interceptors,
             authenticator: parts.authenticator,
-            http_limits: parts.http_limits,
+            http: parts.http,
             loops: parts.loops,
             started: now,
             connections: Connections::default(),

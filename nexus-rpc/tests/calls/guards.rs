@@ -2,7 +2,9 @@
 
 use std::time::Instant;
 
-use nexus_rpc::{ConcurrencyLimit, Interceptor, Outcome, ProviderError, TraceContext};
+use nexus_rpc::{
+    AdaptiveLimit, ConcurrencyLimit, Interceptor, Outcome, ProviderError, TraceContext,
+};
 
 use crate::*;
 
@@ -143,6 +145,33 @@ fn a_method_at_its_limit_refuses_while_the_others_go_on() {
     seen.kept.lock().pop().unwrap().complete(Ok(text("kept")));
     assert!(first.wait().is_ok());
     assert!(client.later(&text("a")).wait().is_ok());
+}
+
+#[test]
+fn under_an_adaptive_limit_calls_beyond_it_are_refused_and_the_rest_served() {
+    let adaptive = AdaptiveLimit {
+        initial: 4,
+        max: 4,
+        ..Default::default()
+    };
+    let options = ProviderOptions {
+        concurrency: ConcurrencyLimit::Adaptive(adaptive),
+        ..Default::default()
+    };
+    let setting = setting_with(options, ChannelOptions::default());
+    let keep = || {
+        let options = CallOptions::timeout(LONG);
+        setting.client.later_with(&text("keep"), options)
+    };
+    let kept: Vec<_> = (0..4).map(|_| keep()).collect();
+    until("four are in work", || setting.seen.kept.lock().len() == 4);
+    let over = setting.client.inline(&text("a")).wait().unwrap_err();
+    assert_eq!(over.code(), ErrorCode::OVERLOADED);
+    for responder in setting.seen.kept.lock().drain(..) {
+        responder.complete(Ok(text("kept")));
+    }
+    assert!(kept.into_iter().all(|call| call.wait().is_ok()));
+    assert!(setting.client.inline(&text("a")).wait().is_ok());
 }
 
 #[test]

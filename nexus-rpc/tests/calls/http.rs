@@ -389,6 +389,49 @@ fn tools_can_build_messages_from_what_the_services_page_gives() {
 }
 
 #[test]
+fn a_connection_that_is_not_used_is_closed_and_one_whose_call_runs_is_not() {
+    let http = HttpOptions {
+        idle_timeout: Duration::from_millis(30),
+        ..Default::default()
+    };
+    let (provider, seen) = serve(ProviderOptions {
+        http,
+        ..Default::default()
+    });
+    let mut idle = Http::connect(provider.local_addr());
+    idle.write("GET /hea");
+    assert!(idle.try_read(true).is_none());
+    let mut busy = Http::connect(provider.local_addr());
+    busy.write(&post("Later", "", r#"{"text": "keep"}"#));
+    until("it is in work", || !seen.kept.lock().is_empty());
+    let begun = Instant::now();
+    until("it takes long", || begun.elapsed().as_millis() > 100);
+    seen.kept.lock().pop().unwrap().complete(Ok(text("kept")));
+    assert_eq!(busy.read().json()["text"], "kept");
+}
+
+#[test]
+fn who_sends_ahead_without_reading_is_served_as_it_reads() {
+    let mut options = ProviderOptions::default();
+    options.limits.body_bytes_max = 1 << 20;
+    options.connection.output_bytes_max = 2 << 20;
+    let (provider, _seen) = serve(options);
+    let mut http = Http::connect(provider.local_addr());
+    let count = 1000;
+    let mut sending = http.stream.get_ref().try_clone().unwrap();
+    std::thread::scope(|threads| {
+        threads.spawn(move || {
+            let one = "GET /metrics HTTP/1.1\r\nHost: a\r\n\r\n";
+            sending.write_all(one.repeat(count).as_bytes()).unwrap();
+        });
+        // Together far more than a connection may have waiting.
+        for _ in 0..count {
+            assert_eq!(http.read().status, 200);
+        }
+    });
+}
+
+#[test]
 fn pages_can_be_on_a_port_of_their_own_or_nowhere() {
     let inner = RpcProvider::builder()
         .service(ModesServer::new(Service::default()))

@@ -31,9 +31,6 @@ use crate::{ErrorCode, RpcError};
 /// While more than this waits to be written, no further request is looked at.
 const OUTPUT_BYTES_MAX: usize = 256 << 10;
 
-/// How long a caller may take for a request, and leave an open connection unused.
-pub(in crate::server) const IDLE_MAX: Duration = Duration::from_secs(60);
-
 /// A connection's state.
 pub(in crate::server) struct WebConnection {
     calls: Arc<ConnectionCalls>,
@@ -54,7 +51,7 @@ struct InWork {
 
 impl WebConnection {
     pub(in crate::server) fn new(calls: Arc<ConnectionCalls>, offer: Offer) -> Self {
-        let limits = calls.serving().http_limits;
+        let limits = calls.serving().http.limits;
         Self {
             calls,
             offer,
@@ -104,10 +101,10 @@ impl WebConnection {
 
     /// Looks whether the caller has been idle for too long; when to look again.
     pub(in crate::server) fn check_idle(&mut self, conn: &mut Connection<'_>) -> Option<Duration> {
-        let left = IDLE_MAX.checked_sub(self.last_request.elapsed());
-        match left {
+        let idle_max = self.calls.serving().http.idle_timeout;
+        match idle_max.checked_sub(self.last_request.elapsed()) {
             Some(left) => Some(left),
-            None if self.in_work.is_some() => Some(IDLE_MAX),
+            None if self.in_work.is_some() => Some(idle_max),
             None => {
                 conn.close();
                 None

@@ -24,7 +24,7 @@ mod services;
 mod status;
 
 pub(super) use self::call::{Content, WebReply};
-pub(super) use self::connection::{IDLE_MAX, WebConnection};
+pub(super) use self::connection::WebConnection;
 
 /// What a port offers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
