@@ -186,6 +186,15 @@ fn a_limit_for_a_method_that_is_not_there_is_an_error() {
     );
 }
 
+/// Opens the gate also when a test fails, so that its provider can end.
+struct OpenGate(Arc<Seen>);
+
+impl Drop for OpenGate {
+    fn drop(&mut self) {
+        self.0.open_gate();
+    }
+}
+
 #[test]
 fn nothing_that_waited_beyond_its_deadline_is_run_and_all_else_is() {
     let options = ProviderOptions {
@@ -194,6 +203,7 @@ fn nothing_that_waited_beyond_its_deadline_is_run_and_all_else_is() {
     };
     let setting = setting_with(options, ChannelOptions::default());
     setting.seen.shut_gate();
+    let _opened_at_last = OpenGate(Arc::clone(&setting.seen));
     let long = || CallOptions::timeout(LONG);
     let gates = [0; 2].map(|_| setting.client.pooled_with(&text("gate"), long()));
     until("the workers are busy", || setting.seen.calls() == 2);
@@ -201,15 +211,17 @@ fn nothing_that_waited_beyond_its_deadline_is_run_and_all_else_is() {
         .map(|i| match i % 3 {
             0 => setting.client.pooled_with(&text("a"), long()),
             _ => {
-                let soon = CallOptions::timeout(Duration::from_millis(5 + i));
+                let soon = CallOptions::timeout(Duration::from_millis(50 + i));
                 setting.client.pooled_with(&text("late"), soon)
             }
         })
         .collect();
-    until("all are queued", || setting.provider.in_flight() == 62);
+    // Behind them on the same connection: its answer shows that all have arrived. (On a busy machine
+    // some are too late to be sent at all.)
+    assert!(setting.client.inline(&text("last")).wait().is_ok());
     let queued = Instant::now();
     until("the deadlines are over", || {
-        queued.elapsed().as_millis() > 70
+        queued.elapsed().as_millis() > 200
     });
     setting.seen.open_gate();
     let (mut served, mut late) = (0, 0);
@@ -224,7 +236,7 @@ fn nothing_that_waited_beyond_its_deadline_is_run_and_all_else_is() {
     }
     assert!(gates.into_iter().all(|gate| gate.wait().is_ok()));
     until("nothing is in work", || setting.provider.in_flight() == 0);
-    assert_eq!((served, late, setting.seen.calls()), (20, 40, 22));
+    assert_eq!((served, late, setting.seen.calls()), (20, 40, 23));
 }
 
 struct Tracing(Arc<Mutex<Vec<Option<TraceContext>>>>);
