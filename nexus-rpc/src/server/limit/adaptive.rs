@@ -147,9 +147,14 @@ impl Adaptive {
             true => rate,
             false => self.rate_max * RATE_KEPT + rate * (1.0 - RATE_KEPT),
         };
-        if window.ended >= self.next_probe && self.limit > self.min {
-            self.step_down(window, latency_s, self.limit);
-            return;
+        if window.ended >= self.next_probe {
+            if self.limit > self.min {
+                self.step_down(window, latency_s, self.limit);
+                return;
+            }
+            // There is no way down from here, so this is as low as latency gets.
+            self.lowest_s = latency_s;
+            self.next_probe = window.ended + self.probe_interval;
         }
         if latency_s <= self.lowest_s * NO_WAITING {
             self.headroom = (self.headroom + HEADROOM_STEP).min(HEADROOM_MAX);

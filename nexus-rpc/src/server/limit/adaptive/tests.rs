@@ -211,6 +211,20 @@ fn it_follows_a_server_that_becomes_slower_faster_larger_and_smaller() {
     }
 }
 
+#[test]
+fn it_leaves_the_floor_that_a_server_which_was_faster_once_has_brought_it_to() {
+    let service = Duration::from_millis(1);
+    let fast = Server {
+        workers: 1,
+        service,
+    };
+    let mut simulation = Simulation::new(&AdaptiveLimit::default());
+    simulation.run(fast, fast.calls_per_second() * 1.34, secs(15));
+    let overload = SERVER.calls_per_second() * 2.0;
+    simulation.run(SERVER, overload, secs(60));
+    assert_fits(&simulation.run(SERVER, overload, secs(60)), SERVER);
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(12))]
 
