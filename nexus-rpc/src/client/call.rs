@@ -23,7 +23,7 @@ pub struct Reply<A> {
     pub message: A,
     /// The bytes that came beside it; empty when there were none.
     pub attachment: Bytes,
-    /// Metadata of the answer.
+    /// Metadata of the answer; empty when there was none.
     pub user_fields: BTreeMap<String, String>,
     /// The call failed with this, and the message is what its fallback gave instead. `None`: the answer
     /// is the provider's.
@@ -52,8 +52,10 @@ impl Answer for RawMessage {
 /// connection, whichever comes first.
 ///
 /// Use it in one of three ways: [`wait`](Self::wait) blocks, [`on_complete`](Self::on_complete) leaves a
-/// callback, and as a [`Future`] it can be awaited under any executor. Dropping it abandons the call: the
-/// provider may still run it.
+/// callback, and as a [`Future`] it can be awaited under any executor, on any thread. It is on its way
+/// already, whether it is polled or not, and may outlive its channel. Dropping it abandons the call: no further
+/// attempt is made, [interceptors](crate::ClientInterceptor::after) do not hear of its end, and the provider
+/// may still run it.
 #[must_use = "a call that is dropped is abandoned: wait for it, await it, or leave a callback"]
 pub struct Call<A> {
     /// `None` once the result is somebody else's business: a callback's, or taken.

@@ -67,7 +67,8 @@ pub struct EndpointInfo {
 }
 
 impl RpcChannel {
-    /// A channel to the services that `registry` names, with its connections on `loops`.
+    /// A channel to the services that `registry` names, with its connections on `loops`. Neither waits nor
+    /// fails; it connects when a service is first called or looked at.
     pub fn new(
         registry: Arc<dyn Registry>,
         loops: Arc<LoopGroup>,
@@ -89,8 +90,9 @@ impl RpcChannel {
         }
     }
 
-    /// Waits until a provider of the service is connected; for starting up. `false`: none was by
-    /// the deadline. Blocks, except on an event loop's thread, where it only looks.
+    /// Waits until a provider of the service is connected, at most for `deadline` from now; for starting up.
+    /// `false`: none was. Others of its providers may still be connecting: see [`endpoints`](Self::endpoints).
+    /// Blocks, except on an event loop's thread, where it only looks.
     pub fn wait_ready(&self, service: &'static str, deadline: Duration) -> bool {
         let until = deadline_after(deadline);
         let route = self.route(service);
@@ -101,12 +103,13 @@ impl RpcChannel {
     }
 
     /// Whether a provider of the service is connected now. Looks, and does not wait; the first look
-    /// starts to watch the service.
+    /// starts to watch the service and to connect. From any thread.
     pub fn is_ready(&self, service: &'static str) -> bool {
         self.route(service).is_ready()
     }
 
-    /// The present providers of the service.
+    /// The present providers of the service, as they stand at this moment. From any thread; the first look
+    /// starts to watch the service.
     pub fn endpoints(&self, service: &'static str) -> Vec<EndpointInfo> {
         let now = Instant::now();
         let info = |endpoint: &Arc<Endpoint>| EndpointInfo {
@@ -119,7 +122,8 @@ impl RpcChannel {
     }
 
     /// Calls of the service that were handed to a connection and are not completed, over all its
-    /// present providers.
+    /// present providers. From any thread. An abandoned call counts until its answer, its deadline or the
+    /// end of its connection. A provider of several services counts the calls of all of them.
     pub fn in_flight(&self, service: &'static str) -> usize {
         let endpoints = self.route(service).endpoints();
         endpoints.iter().map(|endpoint| endpoint.in_flight()).sum()

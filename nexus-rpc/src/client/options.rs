@@ -30,9 +30,9 @@ pub struct ChannelOptions {
     pub connections: Connections,
     /// When a call is tried again.
     pub retry: RetryOptions,
-    /// When, and how often at most, a second request is sent while the first is out.
+    /// When, and how often at most, a second request is sent while the first is out. Default: never.
     pub backup: BackupOptions,
-    /// When a provider that fails is left alone for a while.
+    /// When a provider that fails is left alone for a while. Default: see [`BreakerOptions`].
     pub breaker: BreakerOptions,
     /// What a call does while no provider is connected. Default: it fails at once.
     pub readiness: Readiness,
@@ -42,14 +42,15 @@ pub struct ChannelOptions {
     /// Calls in flight at a time to one provider; more fail with
     /// [`ErrorCode::SEND_QUEUE_FULL`](crate::ErrorCode::SEND_QUEUE_FULL). Default 65,536.
     pub in_flight_max: usize,
-    /// Frame sizes.
+    /// Frame sizes, for requests and answers. Default: 64 MiB. A larger request fails with
+    /// [`ErrorCode::BAD_REQUEST`](crate::ErrorCode::BAD_REQUEST), unsent; a larger answer ends its connection.
     pub limits: Limits,
     /// Limits of each connection. Its `connect_timeout` is 1 s by default here, and those on bytes
     /// are raised to the largest frame where they are below it.
     pub connection: ConnectionOptions,
-    /// Delays between attempts to connect.
+    /// Delays between attempts to connect, doubling, with jitter. Default: those of [`Backoff`].
     pub backoff: Backoff,
-    /// What runs around each call, the outermost first.
+    /// What runs around each call, the outermost first. Default: nothing.
     pub interceptors: Vec<Arc<dyn ClientInterceptor>>,
     /// Who the caller is. Default: nobody says.
     pub credentials: Option<Arc<dyn Credentials>>,
@@ -124,7 +125,8 @@ pub struct RetryOptions {
     /// Attempts of one call in all. Default 3; 1 means never again.
     pub attempts_max: u32,
     /// How many retries the calls pay for, so that retries cannot multiply the load of a service that
-    /// fails. What another provider has refused unrun goes elsewhere without it.
+    /// fails. What another provider has refused unrun goes elsewhere without it. Per service. Default:
+    /// [`BudgetOptions::retries`].
     pub budget: BudgetOptions,
     /// Delays before a call goes to a provider that has had it already. Default 10 ms doubling to
     /// 250 ms, with jitter.
@@ -150,7 +152,8 @@ impl Default for RetryOptions {
 pub struct BackupOptions {
     /// After how long. Default: never.
     pub after: Option<BackupAfter>,
-    /// How many the calls pay for. Also for calls that choose a delay of their own.
+    /// How many the calls pay for. Also for calls that choose a delay of their own. Per service. Default:
+    /// [`BudgetOptions::backups`].
     pub budget: BudgetOptions,
 }
 
@@ -190,32 +193,34 @@ pub enum Backup {
 pub struct CallOptions {
     /// How long the caller waits. Default: the channel's, whose bounds hold here too.
     pub timeout: Option<Duration>,
-    /// Bytes to go out beside the request.
+    /// Bytes to go out beside the request, neither encoded nor compressed. Default: none.
     pub attachment: Bytes,
-    /// Metadata of the call.
+    /// Metadata of the call; the provider's handler sees it in
+    /// [`CallContext::user_field`](crate::CallContext::user_field). Default: none.
     pub user_fields: BTreeMap<String, String>,
-    /// A number for the provider's log.
+    /// A number for the provider's log. Default: none.
     pub log_id: Option<i64>,
-    /// How the request is compressed. The provider chooses for its answer.
+    /// How the request is compressed. The provider chooses for its answer. Default: not at all.
     pub compression: CompressType,
-    /// What protects the request against damage on the way.
+    /// What protects the request against damage on the way. Default: nothing beyond TCP.
     pub checksum: ChecksumType,
     /// What the consistent hash picks by: calls of one key go to one provider, as long as it is there
-    /// and not overloaded.
+    /// and not overloaded. Means something to
+    /// [`LoadBalancing::ConsistentHash`](crate::LoadBalancing::ConsistentHash) only. `None`: a provider at random.
     pub hash_key: Option<u64>,
     /// Running it twice does no more than running it once, whatever the method's declaration.
     /// `None`: as declared.
     pub idempotent: Option<bool>,
     /// What the call does while no provider is connected. `None`: as the channel.
     pub readiness: Option<Readiness>,
-    /// When a second request is sent.
+    /// When a second request is sent. Default: as the channel says.
     pub backup: Backup,
     /// What trace the call belongs to. `None`: that of the call being served by this thread, if any.
     pub trace: Option<TraceContext>,
 }
 
 impl CallOptions {
-    /// Options with this timeout.
+    /// Default options with this timeout.
     pub fn timeout(timeout: Duration) -> Self {
         Self {
             timeout: Some(timeout),
