@@ -16,7 +16,7 @@ pub enum BackupAfter {
     /// This long after the call.
     Delay(Duration),
     /// Once the call has taken longer than this share of the method's recent calls, 0.95 for the
-    /// slowest twentieth; never until [`CALLS_MIN`] calls have been seen.
+    /// slowest twentieth; never until 100 calls have been seen.
     Percentile {
         /// 0.0 to 1.0.
         share: f64,
