@@ -79,6 +79,8 @@ pub(crate) struct Shared {
     pub(crate) in_flight: AtomicUsize,
     latency: PeakEwma,
     machine: Mutex<Machine>,
+    /// Held while what the machine decided is done, so that it is done in order.
+    driving: Mutex<()>,
     /// The machine's, for those who must not wait for it.
     state: AtomicU8,
     breaker: BreakerOptions,
@@ -122,6 +124,7 @@ impl Endpoint {
             in_flight: AtomicUsize::new(0),
             latency: PeakEwma::new(LATENCY_DECAY, now),
             machine: Mutex::new(Machine::new(machine, now, rand::rng().random())),
+            driving: Mutex::new(()),
             state: AtomicU8::new(State::Connecting as u8),
             breaker: options.breaker.clone(),
             isolating: Arc::clone(isolating),
@@ -358,6 +361,7 @@ impl Shared {
     fn drive(self: &Arc<Self>) {
         let now = Instant::now();
         let before = self.state();
+        let driving = self.driving.lock();
         loop {
             let mut machine = self.machine.lock();
             let decision = machine.decide(now);
@@ -378,6 +382,7 @@ impl Shared {
                 (_, None) => break,
             }
         }
+        drop(driving);
         if self.state() != before {
             self.link_changed();
         }

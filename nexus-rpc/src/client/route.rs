@@ -250,8 +250,7 @@ impl Route {
     ) -> Result<(), RpcError> {
         let snapshot = self.snapshot.load();
         let endpoints = &snapshot.endpoints;
-        let now = Instant::now();
-        let load = |index: usize| snapshot.load_of(index, now);
+        let load = |index: usize| snapshot.load_of(index, Instant::now());
         let mut random = || rand::rng().random();
         let mut error = None;
         for worst in [

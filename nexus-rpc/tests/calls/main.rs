@@ -5,6 +5,7 @@ mod attempts;
 mod basic;
 mod brpc;
 mod cuts;
+mod discovery;
 mod fakes;
 mod faults;
 mod guards;
