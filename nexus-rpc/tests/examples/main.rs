@@ -11,7 +11,7 @@
 mod programs;
 
 use bytes::Bytes;
-use nexus_rpc::ErrorCode;
+use nexus_rpc::{ErrorCode, RpcError};
 use programs::*;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
@@ -170,7 +170,15 @@ mod with_tls {
         certificates(folder.path());
         for identity in [None, Some("stranger")] {
             let error = tls::run(folder.path(), identity).unwrap_err();
-            println!("{identity:?}: {error}");
+            // Of the call, and not of a file: the connection ended before the answer, or was never there.
+            let error = error.downcast::<RpcError>().unwrap();
+            let code = error.code();
+            let lost = [
+                ErrorCode::CONNECTION_CLOSED,
+                ErrorCode::CONNECTION_FAILED,
+                ErrorCode::DEADLINE_EXCEEDED,
+            ];
+            assert!(lost.contains(&code), "{identity:?}: {error}");
         }
     }
 }
