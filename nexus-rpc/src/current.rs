@@ -15,10 +15,6 @@ thread_local! {
 
 /// What a call hands down to those made on its behalf.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-#[cfg_attr(
-    not(test),
-    allow(dead_code, reason = "the calling side takes it up next")
-)]
 pub(crate) struct Inherited {
     /// When the caller stops waiting; nothing done for it later is of use.
     pub(crate) deadline: Option<Instant>,
@@ -27,7 +23,6 @@ pub(crate) struct Inherited {
 }
 
 /// What this thread's calls inherit; `None` when it serves no call.
-#[allow(dead_code, reason = "the calling side takes it up next")]
 pub(crate) fn inherited() -> Option<Inherited> {
     CURRENT.with_borrow(Clone::clone)
 }

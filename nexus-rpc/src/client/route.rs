@@ -15,10 +15,10 @@ use smallvec::SmallVec;
 use super::endpoint::{Availability, Endpoint, EndpointId, EndpointState};
 use super::flight::{Attempt, Fate, Flight};
 use super::options::{Backup, ChannelOptions, Readiness};
-use crate::policy::BreakerOptions;
 use crate::policy::backup::BackupTimer;
 use crate::policy::balance::{Load, Member, Picker};
 use crate::policy::budget::Budget;
+use crate::policy::{BreakerOptions, LoadBalancing};
 use crate::registry::{Provider, Watch};
 use crate::{ErrorCode, MethodDescriptor, RpcError};
 
@@ -70,6 +70,9 @@ pub(crate) struct Route {
 struct Snapshot {
     endpoints: Vec<Arc<Endpoint>>,
     picker: Picker,
+    /// For attempts after the first, where calls take turns: a second attempt that took a turn would
+    /// shift those of the calls after it.
+    elsewhere: Option<Picker>,
 }
 
 impl Route {
@@ -252,6 +255,10 @@ impl Route {
         let endpoints = &snapshot.endpoints;
         let load = |index: usize| snapshot.load_of(index, Instant::now());
         let mut random = || rand::rng().random();
+        let picker = match &snapshot.elsewhere {
+            Some(elsewhere) if !excluded.is_empty() => elsewhere,
+            _ => &snapshot.picker,
+        };
         let mut error = None;
         for worst in [
             Availability::Ready,
@@ -266,7 +273,7 @@ impl Route {
                     })
                 };
                 let key = attempt.flight().plan.hash_key;
-                let picked = snapshot.picker.pick(key, &usable, &load, &mut random);
+                let picked = picker.pick(key, &usable, &load, &mut random);
                 let Some(endpoint) = picked.and_then(|index| endpoints.get(index)) else {
                     break;
                 };
@@ -404,10 +411,16 @@ impl Snapshot {
                 }
             })
             .collect();
-        let (balancing, zone) = (&options.load_balancing, options.zone.as_ref());
+        let zone = options.zone.as_ref();
+        let picker = |by| Picker::new(by, &members, zone, rand::rng().random());
+        let take_turns = matches!(
+            options.load_balancing,
+            LoadBalancing::RoundRobin | LoadBalancing::WeightedRoundRobin
+        );
         Self {
+            picker: picker(&options.load_balancing),
+            elsewhere: take_turns.then(|| picker(&LoadBalancing::Random)),
             endpoints,
-            picker: Picker::new(balancing, &members, zone, rand::rng().random()),
         }
     }
 

@@ -134,6 +134,23 @@ fn a_backup_request_helps_when_the_first_provider_is_silent() {
 }
 
 #[test]
+fn a_second_attempt_takes_no_turn_of_the_calls_after_it() {
+    let refusing = Fake::start(|_| Asked::Answer(ErrorCode::OVERLOADED));
+    let well = Fake::start(|_| Asked::Echo);
+    let channel = channel_to([refusing.address(), well.address()]);
+    until("both are connected", || ready(&channel) == 2);
+    let client = ModesClient::new(channel);
+    for _ in 0..20 {
+        client
+            .inline_with(&text("a"), CallOptions::timeout(LONG))
+            .wait()
+            .unwrap();
+    }
+    // Every second call began there, and not each or none of them.
+    assert_eq!((refusing.requests(), well.requests()), (10, 20));
+}
+
+#[test]
 fn backup_requests_end_with_their_budget_and_are_not_for_methods_that_may_do_harm() {
     let silent = Fake::start(|_| Asked::Nothing);
     let options = ChannelOptions {
