@@ -110,7 +110,7 @@ fn what_comes_before_the_logins_answer_is_sorted_in_after_it() {
 fn an_own_message_fills_its_place() {
     let mut shown = Shown::after_login(&[mark(pair(2), 0)]);
     shown.push(pair(2), 2);
-    assert_eq!(shown.take(), []);
+    assert_eq!(shown.take(), [0_u64; 0]);
     shown.own(pair(2), 1, OwnMessage::Continues);
     assert_eq!(shown.take(), [2]);
     shown.own(pair(2), 4, OwnMessage::Continues);
@@ -149,7 +149,7 @@ fn a_gap_that_has_moved_gets_another_moment() {
 fn an_unknown_conversation_asks_for_all() {
     let mut shown = Shown::after_login(&[mark(pair(2), 5)]);
     shown.push(pair(3), 1);
-    assert_eq!(shown.take(), []);
+    assert_eq!(shown.take(), [0_u64; 0]);
     let request = shown.overdue().expect("unknown");
     assert!(request.all_conversations);
     assert_eq!(request.after, [mark(pair(2), 5)]);
@@ -159,7 +159,7 @@ fn an_unknown_conversation_asks_for_all() {
     shown.push(group(), 7);
     assert!(shown.overdue().is_some());
     shown.fetched(&[], vec![]);
-    assert_eq!(shown.take(), []);
+    assert_eq!(shown.take(), [0_u64; 0]);
     assert!(!shown.delivery.arm_timer());
 }
 
@@ -252,7 +252,7 @@ fn a_new_friendship_starts_where_the_answer_says() {
     // The other side's word came first: it must not be passed over.
     shown.push(pair(3), 4);
     shown.own(pair(3), 5, OwnMessage::Opens);
-    assert_eq!(shown.take(), []);
+    assert_eq!(shown.take(), [0_u64; 0]);
     assert!(
         shown
             .overdue()
