@@ -14,3 +14,17 @@ pub use crate::echo::{EchoServer, Runtime};
 
 /// What the programs' `main` fails with.
 pub type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// The middle one, or the mean of the two in the middle.
+///
+/// # Panics
+/// Of nothing there is no median.
+pub fn median(mut values: Vec<f64>) -> f64 {
+    values.sort_by(f64::total_cmp);
+    let middle = values.len() / 2;
+    if values.len() % 2 == 1 {
+        values[middle]
+    } else {
+        (values[middle - 1] + values[middle]) / 2.0
+    }
+}

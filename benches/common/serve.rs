@@ -71,14 +71,7 @@ pub fn run(args: &ServerArgs) -> Result<(), BoxError> {
     // Lives as long as the server: with it goes the file that clients are to trust.
     let certificate = args.tls.certificate()?;
     let server = EchoServer::start(args.runtime, args.addr, args.loops, certificate.as_ref())?;
-    println!("{}", server.address());
-    std::io::stdout().flush()?;
-    match args.seconds {
-        Some(seconds) => {
-            let _ = end.recv_timeout(Duration::from_secs(seconds));
-        }
-        None => end.recv()?,
-    }
+    serve_until(&end, server.address(), args.seconds)?;
     let bytes = server.stop();
     let report = ServerReport {
         runtime: args.runtime.name().to_owned(),
@@ -87,6 +80,26 @@ pub fn run(args: &ServerArgs) -> Result<(), BoxError> {
         cpu_seconds: cpu::process_seconds(),
     };
     println!("{}", serde_json::to_string(&report)?);
+    Ok(())
+}
+
+/// Prints where a server listens, and waits for `end`, at most so many seconds.
+///
+/// # Errors
+/// When nobody reads what is printed, or nobody can send the end any more.
+pub fn serve_until(
+    end: &mpsc::Receiver<()>,
+    address: SocketAddr,
+    seconds: Option<u64>,
+) -> Result<(), BoxError> {
+    println!("{address}");
+    std::io::stdout().flush()?;
+    match seconds {
+        Some(seconds) => {
+            let _ = end.recv_timeout(Duration::from_secs(seconds));
+        }
+        None => end.recv()?,
+    }
     Ok(())
 }
 

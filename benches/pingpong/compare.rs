@@ -4,7 +4,7 @@ use clap::Args;
 use nexus_benches::process::{self, ServerProcess};
 use nexus_benches::serve::{ServerArgs, ServerReport};
 use nexus_benches::tls::Certificate;
-use nexus_benches::{BoxError, Runtime};
+use nexus_benches::{BoxError, Runtime, median};
 
 use crate::client::ClientReport;
 
@@ -88,9 +88,9 @@ fn compare(
         }
     }
     Ok(measured.map(|rounds| Measured {
-        rate: median(&rounds, |round| round.rate),
-        p99_us: median(&rounds, |round| round.p99_us),
-        cpu_us: median(&rounds, |round| round.cpu_us),
+        rate: median(rounds.iter().map(|round| round.rate).collect()),
+        p99_us: median(rounds.iter().map(|round| round.p99_us).collect()),
+        cpu_us: median(rounds.iter().map(|round| round.cpu_us).collect()),
     }))
 }
 
@@ -125,17 +125,6 @@ fn measure(
         p99_us: client.p99_us,
         cpu_us: 1e6 * server.cpu_seconds / messages,
     })
-}
-
-fn median(rounds: &[Measured], of: impl Fn(&Measured) -> f64) -> f64 {
-    let mut values: Vec<f64> = rounds.iter().map(of).collect();
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        (values[middle - 1] + values[middle]) / 2.0
-    }
 }
 
 fn print_row(cell: Cell, [nexus, tokio]: [Measured; 2]) {

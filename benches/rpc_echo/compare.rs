@@ -1,9 +1,9 @@
 //! Both frameworks in each cell of a table, in turn, each under its own client.
 
 use clap::Args;
-use nexus_benches::BoxError;
 use nexus_benches::process::{self, ServerProcess};
 use nexus_benches::rpc::{Framework, Mode};
+use nexus_benches::{BoxError, median};
 
 use crate::client::{ClientKind, ClientReport};
 use crate::server::ServerReport;
@@ -182,17 +182,6 @@ pub(crate) fn start_server(
         format!("--loops={loops}"),
         format!("--slow-ms={slow_ms}"),
     ])
-}
-
-/// The middle one, or the mean of the two in the middle.
-pub(crate) fn median(mut values: Vec<f64>) -> f64 {
-    values.sort_by(f64::total_cmp);
-    let middle = values.len() / 2;
-    if values.len() % 2 == 1 {
-        values[middle]
-    } else {
-        (values[middle - 1] + values[middle]) / 2.0
-    }
 }
 
 fn print_row(cell: Cell, client: ClientKind, measured: Measured, tonic: Option<f64>) {

@@ -1,12 +1,11 @@
 //! The `server` command: an RPC server until a signal.
 
-use std::io::Write;
 use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::Args;
 use nexus_benches::rpc::{Framework, Mode, RpcServer, RpcServerOptions};
-use nexus_benches::serve::end_signal;
+use nexus_benches::serve::{end_signal, serve_until};
 use nexus_benches::{BoxError, cpu};
 use serde::{Deserialize, Serialize};
 
@@ -73,14 +72,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), BoxError> {
         mode: args.mode(),
         slow: Duration::from_millis(args.slow_ms),
     })?;
-    println!("{}", server.address());
-    std::io::stdout().flush()?;
-    match args.seconds {
-        Some(seconds) => {
-            let _ = end.recv_timeout(Duration::from_secs(seconds));
-        }
-        None => end.recv()?,
-    }
+    serve_until(&end, server.address(), args.seconds)?;
     let calls = server.calls();
     let cpu_seconds = cpu::process_seconds();
     let report = ServerReport {

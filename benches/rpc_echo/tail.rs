@@ -2,10 +2,10 @@
 
 use clap::Args;
 use nexus_benches::rpc::{Framework, Mode};
-use nexus_benches::{BoxError, process};
+use nexus_benches::{BoxError, median, process};
 
 use crate::client::ClientReport;
-use crate::compare::{median, start_server};
+use crate::compare::start_server;
 use crate::server::ServerReport;
 
 /// The command line of the comparison of tails.
