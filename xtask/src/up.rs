@@ -91,7 +91,7 @@ pub(crate) fn run(options: Options) -> Result<(), Error> {
         zookeepers: options.zk,
         listen: SocketAddr::new(options.host, options.port),
         data_dir: options.data,
-        binaries,
+        ..ClusterOptions::new(binaries)
     })?;
     print_welcome(&cluster);
     let ended = watch(&cluster, &interrupted);

@@ -5,18 +5,24 @@
 //!                        │  └── ZooKeeper ──┘ │
 //!                        └────── Redis ───────┘
 //! ```
+//!
+//! With [`ClusterOptions::relayed`] each line of the picture is a [`Relay`] that can be silenced or cut.
 
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::home::Home;
-use crate::node_config::{self, Backends};
+use crate::links::Links;
+use crate::node_config::{self, Backends, Place};
 use crate::process::{Launch, Process};
 use crate::{
-    Error, MariaDb, MariaDbOptions, Nginx, NginxConfig, Redis, RedisOptions, ZooKeeperEnsemble,
-    free_port,
+    Error, MariaDb, MariaDbOptions, Nginx, NginxConfig, Redis, RedisOptions, Relay, ZooKeeper,
+    ZooKeeperEnsemble, free_port,
 };
+
+pub use crate::links::Link;
 
 /// A running cluster. Dropping it kills all of it; to stop it in order, stop
 /// [`Self::processes`] from the last to the first.
@@ -29,6 +35,7 @@ pub struct Cluster {
     zookeeper: ZooKeeperEnsemble,
     redis: Redis,
     mariadb: MariaDb,
+    links: Links,
     home: Home,
 }
 
@@ -46,6 +53,11 @@ pub struct ClusterOptions {
     /// The folder of all data, configurations and logs; data that is there already is taken up
     /// again. By default a temporary one.
     pub data_dir: Option<PathBuf>,
+    /// Whether the parts reach each other through relays; see [`Cluster::link`]. Nodes then know the first
+    /// ZooKeeper server only. Default: no.
+    pub relayed: bool,
+    /// The proxies' `idle_timeout`; by default the proxies' own.
+    pub idle_timeout: Option<Duration>,
     /// The folder `chat-server` and `chat-proxy` are in; see
     /// [`build_binaries`](crate::build_binaries).
     pub binaries: PathBuf,
@@ -67,6 +79,8 @@ impl ClusterOptions {
             zookeepers: 1,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data_dir: None,
+            relayed: false,
+            idle_timeout: None,
             binaries,
         }
     }
@@ -91,41 +105,54 @@ impl Cluster {
         })?;
         let zookeeper =
             ZooKeeperEnsemble::start_in(options.zookeepers, Some(home.path().to_path_buf()))?;
-        let backends = Backends {
-            mariadb: mariadb.url(),
-            redis: redis.url(),
-            zookeeper: zookeeper.addresses(),
-        };
+        let mut links = Links::new(options.relayed);
 
-        let start_nodes = |count, program: &str, config: NodeConfig, ready| {
-            let nodes = (1..=count)
-                .map(|number| {
-                    let name = format!("{program}-{number}");
-                    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
-                    let config = config(address, &backends);
-                    let program = options.binaries.join(program);
-                    Node::spawn(&home, name, program, address, &config, ready)
-                })
-                .collect::<Result<Vec<_>, _>>()?;
-            nodes.iter().try_for_each(|node| node.wait_ready())?;
-            Ok::<_, Error>(nodes)
-        };
-        let servers = start_nodes(
-            options.servers,
-            "chat-server",
-            node_config::server,
-            Ready::Says,
-        )?;
-        let proxies = start_nodes(
-            options.proxies,
-            "chat-proxy",
-            node_config::proxy,
-            Ready::SaysAndAccepts,
-        )?;
+        let mut servers = Vec::with_capacity(options.servers);
+        for index in 0..options.servers {
+            let listen = free_address();
+            let place = Place {
+                listen,
+                reached_by: links.lay(Link::ProxiesToServer(index), listen)?,
+            };
+            let store = links.lay(Link::ServerToMariaDb(index), mariadb.address())?;
+            let backends = Backends {
+                redis: redis.url_at(links.lay(Link::ServerToRedis(index), redis.address())?),
+                zookeeper: zookeepers(&zookeeper, &mut links, Link::ServerToZooKeeper(index))?,
+            };
+            servers.push(Node::spawn(
+                &home,
+                format!("chat-server-{}", index + 1),
+                options.binaries.join("chat-server"),
+                listen,
+                &node_config::server(place, &mariadb.url_at(store), &backends),
+                Ready::Says,
+            )?);
+        }
+        servers.iter().try_for_each(|node| node.wait_ready())?;
+
+        let mut proxies = Vec::with_capacity(options.proxies);
+        let mut upstreams = Vec::with_capacity(options.proxies);
+        for index in 0..options.proxies {
+            let listen = free_address();
+            let backends = Backends {
+                redis: redis.url_at(links.lay(Link::ProxyToRedis(index), redis.address())?),
+                zookeeper: zookeepers(&zookeeper, &mut links, Link::ProxyToZooKeeper(index))?,
+            };
+            proxies.push(Node::spawn(
+                &home,
+                format!("chat-proxy-{}", index + 1),
+                options.binaries.join("chat-proxy"),
+                listen,
+                &node_config::proxy(listen, options.idle_timeout, &backends),
+                Ready::SaysAndAccepts,
+            )?);
+            upstreams.push(links.lay(Link::NginxToProxy(index), listen)?);
+        }
+        proxies.iter().try_for_each(|node| node.wait_ready())?;
 
         let nginx = Nginx::start(NginxConfig {
             listen: options.listen,
-            upstreams: proxies.iter().map(Node::address).collect(),
+            upstreams,
             data_dir: Some(home.join("nginx")),
             ..NginxConfig::default()
         })?;
@@ -136,8 +163,27 @@ impl Cluster {
             zookeeper,
             redis,
             mariadb,
+            links,
             home,
         })
+    }
+
+    /// A network between two parts.
+    ///
+    /// # Panics
+    ///
+    /// When the cluster is not [relayed](ClusterOptions::relayed), or has no such link.
+    #[track_caller]
+    pub fn link(&self, link: Link) -> &Relay {
+        self.links
+            .get(link)
+            .unwrap_or_else(|| panic!("{link:?} is not a relayed link of this cluster"))
+    }
+
+    /// All networks between parts, in the order of [`Link`]; none when the cluster is not
+    /// [relayed](ClusterOptions::relayed).
+    pub fn links(&self) -> impl Iterator<Item = (Link, &Relay)> {
+        self.links.all()
     }
 
     /// Where clients join: nginx.
@@ -211,8 +257,27 @@ impl Cluster {
     }
 }
 
-/// Writes the configuration of a node: its address, what it works with.
-type NodeConfig = fn(SocketAddr, &Backends) -> String;
+fn free_address() -> SocketAddr {
+    SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()))
+}
+
+/// The connect string for one node.
+fn zookeepers(
+    ensemble: &ZooKeeperEnsemble,
+    links: &mut Links,
+    link: Link,
+) -> Result<String, Error> {
+    let Some(first) = ensemble.nodes().first() else {
+        return Ok(String::new());
+    };
+    let target = SocketAddr::from((Ipv4Addr::LOCALHOST, ZooKeeper::port(first)));
+    let address = links.lay(link, target)?;
+    Ok(if address == target {
+        ensemble.addresses()
+    } else {
+        address.to_string()
+    })
+}
 
 /// How a node shows that it is ready.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! | module | holds |
 //! |---|---|
 //! | [`mariadb`], [`redis`], [`zookeeper`], [`nginx`] | one server each |
+//! | [`relay`] | a network between two parts that can be taken away |
 //! | [`process`] | a child process and its verbs: kill, stop, restart, pause, resume |
 //! | [`programs`] | which programs are needed and which Debian package brings them |
 //! | [`cluster`] | a whole chat cluster of them |
@@ -37,6 +38,7 @@ mod error;
 mod guardian;
 mod home;
 mod limits;
+mod links;
 pub mod mariadb;
 pub mod nginx;
 mod node_config;
@@ -44,16 +46,18 @@ pub mod ports;
 pub mod process;
 pub mod programs;
 pub mod redis;
+pub mod relay;
 mod wait;
 pub mod zookeeper;
 
 pub use binaries::{Profile, build_binaries};
-pub use cluster::{Cluster, ClusterOptions, Node};
+pub use cluster::{Cluster, ClusterOptions, Link, Node};
 pub use error::Error;
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use nginx::{Nginx, NginxConfig};
 pub use ports::free_port;
 pub use process::{Launch, Process};
 pub use redis::{Redis, RedisOptions};
+pub use relay::Relay;
 pub use wait::{repository_root, wait_until};
 pub use zookeeper::{ZooKeeper, ZooKeeperEnsemble, ZooKeeperOptions};

@@ -2,6 +2,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -76,7 +77,17 @@ impl MariaDb {
 
     /// `mysql://root@127.0.0.1:PORT/nexus`.
     pub fn url(&self) -> String {
-        format!("mysql://root@127.0.0.1:{}/{DATABASE}", self.port)
+        self.url_at(self.address())
+    }
+
+    /// [`Self::url`] for those who reach the server at another address.
+    pub(crate) fn url_at(&self, address: SocketAddr) -> String {
+        format!("mysql://root@{address}/{DATABASE}")
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
     /// The TCP port.

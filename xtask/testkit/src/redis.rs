@@ -76,7 +76,17 @@ impl Redis {
 
     /// `redis://127.0.0.1:PORT`.
     pub fn url(&self) -> String {
-        format!("redis://127.0.0.1:{}", self.port)
+        self.url_at(self.address())
+    }
+
+    /// [`Self::url`] for those who reach the server at another address.
+    pub(crate) fn url_at(&self, address: SocketAddr) -> String {
+        format!("redis://{address}")
+    }
+
+    /// `127.0.0.1:PORT`.
+    pub fn address(&self) -> SocketAddr {
+        SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
     /// The TCP port.

@@ -6,8 +6,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+use std::time::Duration;
 
-use nexus_testkit::{Cluster, ClusterOptions, Error};
+use nexus_testkit::{Cluster, ClusterOptions, Error, Link, wait_until};
 
 /// Does what a node does as far as a cluster sees: reads its file, says that it is ready,
 /// accepts, ends on SIGTERM. It is a Redis on the address of the node.
@@ -88,6 +89,52 @@ fn a_node_that_ends_at_once_is_an_error_with_its_words() {
         "{error}"
     );
     assert!(error.to_string().contains("no such key: listen"), "{error}");
+}
+
+#[test]
+fn each_part_of_a_relayed_cluster_reaches_the_next_through_its_link() {
+    let binaries = tempfile::tempdir().unwrap();
+    install(binaries.path(), "chat-server", STAND_IN);
+    install(binaries.path(), "chat-proxy", STAND_IN);
+    let options = ClusterOptions {
+        servers: 1,
+        proxies: 1,
+        relayed: true,
+        ..ClusterOptions::new(binaries.path().to_path_buf())
+    };
+    let cluster = Cluster::start(options).unwrap();
+    let config = |node: &str| {
+        let file = cluster.data_dir().join(node).join("config.toml");
+        fs::read_to_string(file).unwrap()
+    };
+    let (server, proxy) = (config("chat-server-1"), config("chat-proxy-1"));
+    for (link, relay) in cluster.links() {
+        let address = relay.address().to_string();
+        match link {
+            Link::NginxToProxy(_) => assert!(answering_port(&cluster).is_some()),
+            Link::ProxiesToServer(_) => {
+                assert!(
+                    server.contains(&format!("advertise = \"{address}\"")),
+                    "{server}"
+                );
+            }
+            Link::ServerToMariaDb(_) | Link::ServerToRedis(_) | Link::ServerToZooKeeper(_) => {
+                assert!(server.contains(&address), "{link:?} {address} {server}");
+            }
+            Link::ProxyToRedis(_) | Link::ProxyToZooKeeper(_) => {
+                assert!(proxy.contains(&address), "{link:?} {address} {proxy}");
+            }
+        }
+    }
+    assert_eq!(cluster.links().count(), 7);
+    cluster.link(Link::NginxToProxy(0)).cut();
+    assert_eq!(answering_port(&cluster), None);
+    cluster.link(Link::NginxToProxy(0)).open();
+    wait_until(
+        "the proxy is reached again",
+        Duration::from_secs(10),
+        || answering_port(&cluster).is_some(),
+    );
 }
 
 #[test]
