@@ -1,42 +1,26 @@
-//! One connection to a provider at a time, and the calls in flight on it.
+//! A place for one connection to a provider: making it, and handing calls to it.
 //!
 //! The first link of an endpoint connects when the endpoint's machine says so; further ones keep
 //! themselves connected. A connection that is given up finishes its calls while the next is already there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
-use std::time::Instant;
 
 use arc_swap::ArcSwapOption;
-use bytes::{Bytes, BytesMut};
 use nexus_net::{
-    ClientOptions, CloseReason, ConnHandle, Connection, ConnectionOptions, Handler, LoopContext,
-    LoopHandle, Mailbox, TcpClient, TimerId,
+    ClientOptions, ConnHandle, ConnectionOptions, Handler, LoopContext, LoopHandle, Mailbox,
+    TcpClient,
 };
 
+use super::connection::{LinkConnection, Message};
 use super::endpoint::Shared as Provider;
-use super::exchange::Exchange;
 use super::flight::{Attempt, Fate};
 use super::interceptor::Credentials;
 use super::options::ChannelOptions;
 use crate::bounds::with_room_to_call;
-use crate::policy::breaker::Outcome;
 use crate::policy::machine::ConnectionId;
-use crate::wire::{Frame, Limits, RpcMeta, decode, encode_payload};
+use crate::wire::Limits;
 use crate::{ErrorCode, RpcError};
-
-/// What is handed to a connection's handler.
-enum Message {
-    Call(Attempt, InFlight),
-    /// Find out whether the provider answers.
-    Probe(i64),
-    /// No more calls come: close once none is in flight. With what would make the connection anew.
-    Retire(Option<TcpClient>),
-}
-
-/// What a probe asks for. Nobody serves it, and being told so is an answer.
-const PROBE_SERVICE: &[u8] = b"nexus.Probe";
-const PROBE_METHOD: &[u8] = b"Probe";
 
 /// Where a connection stands, the best to send to first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -60,14 +44,15 @@ pub(crate) struct Link {
     client: Option<TcpClient>,
 }
 
-struct Shared {
-    provider: Arc<Provider>,
+/// What a link shares with its connections and the calls in flight on them.
+pub(super) struct Shared {
+    pub(super) provider: Arc<Provider>,
     state: AtomicU8,
     in_flight: AtomicUsize,
     /// Of the present connection or attempt; `None` before the first.
     mailbox: ArcSwapOption<Mailbox<Message>>,
-    limits: Limits,
-    output_bytes_max: usize,
+    pub(super) limits: Limits,
+    pub(super) output_bytes_max: usize,
     credentials: Option<Arc<dyn Credentials>>,
 }
 
@@ -283,17 +268,13 @@ impl Shared {
         let mailbox = Arc::new(Mailbox::new(conn.clone()));
         self.mailbox.store(Some(Arc::clone(&mailbox)));
         self.set_state(LinkState::Connecting);
-        Box::new(LinkConnection {
-            authentication: self.credentials.as_ref().map(|c| c.authentication_data()),
-            shared: Arc::clone(self),
+        let authentication = self.credentials.as_ref().map(|c| c.authentication_data());
+        Box::new(LinkConnection::new(
+            Arc::clone(self),
             mailbox,
             id,
-            open: false,
-            retiring: None,
-            arrived: Vec::new(),
-            waiting: Vec::new(),
-            exchange: Exchange::new(self.limits),
-        })
+            authentication,
+        ))
     }
 
     #[allow(
@@ -330,337 +311,8 @@ impl Shared {
         }
     }
 
-    fn set_state(&self, state: LinkState) {
+    pub(super) fn set_state(&self, state: LinkState) {
         self.state.store(state as u8, Ordering::Release);
         self.provider.link_changed();
-    }
-}
-
-/// The handler of one connection, or attempt to connect: it owns the calls in flight.
-struct LinkConnection {
-    shared: Arc<Shared>,
-    mailbox: Arc<Mailbox<Message>>,
-    /// The machine's name for it.
-    id: Option<ConnectionId>,
-    open: bool,
-    arrived: Vec<Message>,
-    /// It is to close once no call is in flight; holds what would make it anew until then.
-    retiring: Option<Option<TcpClient>>,
-    /// The calls to be sent once connected, in their order.
-    waiting: Vec<i64>,
-    exchange: Exchange<Pending>,
-    /// To go out with the first request.
-    authentication: Option<Bytes>,
-}
-
-/// What waits for an answer on this connection.
-enum Pending {
-    Call {
-        attempt: Attempt,
-        timer: TimerId,
-        counted: InFlight,
-    },
-    Probe,
-}
-
-impl LinkConnection {
-    fn take_arrived(&mut self, conn: &mut Connection<'_>) {
-        self.mailbox.take(&mut self.arrived);
-        let now = Instant::now();
-        let mut arrived = std::mem::take(&mut self.arrived);
-        for message in arrived.drain(..) {
-            match message {
-                Message::Call(attempt, counted) => self.begin(conn, attempt, counted, now),
-                Message::Probe(correlation_id) => self.probe(conn, correlation_id),
-                Message::Retire(client) => self.retiring = Some(client),
-            }
-        }
-        self.arrived = arrived;
-        self.close_if_done(conn);
-    }
-
-    fn close_if_done(&mut self, conn: &mut Connection<'_>) {
-        if self.retiring.is_none() {
-            return;
-        }
-        if !self.open {
-            // An attempt that was given up; those who wait for it go elsewhere.
-            conn.abort();
-        } else if self.exchange.is_empty() {
-            self.retiring = Some(None);
-            conn.close();
-        }
-    }
-
-    fn probe(&mut self, conn: &mut Connection<'_>, correlation_id: i64) {
-        let mut meta = RpcMeta::for_request(PROBE_SERVICE, PROBE_METHOD, correlation_id);
-        meta.authentication_data = self.authentication.take();
-        let limits = &self.shared.limits;
-        let written = conn.write_with(|out| encode_payload(&mut meta, &[], &[], limits, out));
-        if written.is_ok() {
-            self.exchange.begin(correlation_id, Pending::Probe);
-        }
-    }
-
-    fn begin(
-        &mut self,
-        conn: &mut Connection<'_>,
-        mut attempt: Attempt,
-        counted: InFlight,
-        now: Instant,
-    ) {
-        if attempt.flight().is_over() {
-            // Canceled or abandoned on its way here.
-            return;
-        }
-        let left = attempt.deadline().saturating_duration_since(now);
-        if left.is_zero() {
-            drop(counted);
-            let what = "the deadline had passed before the call was sent";
-            attempt.timed_out(self.error(ErrorCode::DEADLINE_EXCEEDED, what));
-            return;
-        }
-        attempt.sent = now;
-        let id = attempt.correlation_id;
-        if !self.open {
-            self.waiting.push(id);
-        } else if let Err(error) = self.send(conn, &mut attempt) {
-            drop(counted);
-            attempt.failed(error, Fate::NotSent);
-            return;
-        }
-        // The bits of the id; `timer` turns them back.
-        let timer = conn.set_timer(left, id.cast_unsigned());
-        let pending = Pending::Call {
-            attempt,
-            timer,
-            counted,
-        };
-        self.exchange.begin(id, pending);
-    }
-
-    /// Queues the call's frame. Refused, nothing of it was or will be sent.
-    fn send(&mut self, conn: &mut Connection<'_>, attempt: &mut Attempt) -> Result<(), RpcError> {
-        if !conn.is_open() {
-            let what = "the connection is closing";
-            return Err(self.error(ErrorCode::CONNECTION_FAILED, what));
-        }
-        let mut frame = std::mem::take(&mut attempt.frame);
-        if let Some(data) = self.authentication.take() {
-            frame = authenticated(frame, data, &self.shared.limits)?;
-        }
-        let bytes = conn.output_bytes().saturating_add(frame.len());
-        if bytes > self.shared.output_bytes_max {
-            let what = "too many bytes wait to be sent";
-            return Err(self.error(ErrorCode::SEND_QUEUE_FULL, what));
-        }
-        conn.send(frame);
-        Ok(())
-    }
-
-    fn answered(&mut self, attempt: Attempt, frame: Frame, now: Instant) {
-        let provider = &self.shared.provider;
-        let latency = now.saturating_duration_since(attempt.sent);
-        let Some(error) = frame.meta.failure() else {
-            provider.outcome(now, Outcome::Success, latency);
-            attempt.answered(frame);
-            return;
-        };
-        match error.code() {
-            ErrorCode::STOPPING => {
-                match self.id {
-                    Some(id) => provider.stopping(id),
-                    None => self.set_state(LinkState::Stopping),
-                }
-                attempt.failed(error, Fate::Refused);
-            }
-            ErrorCode::OVERLOADED => attempt.failed(error, Fate::Refused),
-            _ => {
-                // The provider works: what its handlers answer is the application's affair.
-                provider.outcome(now, Outcome::Success, latency);
-                attempt.failed(error, Fate::Answered);
-            }
-        }
-    }
-
-    /// Of the connection that takes the calls now: a retired one has no say.
-    fn set_state(&self, state: LinkState) {
-        if self.retiring.is_none() {
-            self.shared.set_state(state);
-        }
-    }
-
-    /// Sends what has waited for the connection.
-    fn send_waiting(&mut self, conn: &mut Connection<'_>, id: i64, pending: Pending) {
-        let Pending::Call {
-            mut attempt,
-            timer,
-            counted,
-        } = pending
-        else {
-            return;
-        };
-        match self.send(conn, &mut attempt) {
-            Ok(()) => {
-                let pending = Pending::Call {
-                    attempt,
-                    timer,
-                    counted,
-                };
-                self.exchange.begin(id, pending);
-            }
-            Err(error) => {
-                drop(counted);
-                conn.cancel_timer(timer);
-                attempt.failed(error, Fate::NotSent);
-            }
-        }
-    }
-
-    fn error(&self, code: ErrorCode, what: impl std::fmt::Display) -> RpcError {
-        self.shared.provider.error(code, what)
-    }
-}
-
-/// The first request of a connection, with who its caller is.
-fn authenticated(frame: Bytes, data: Bytes, limits: &Limits) -> Result<Bytes, RpcError> {
-    let mut out = BytesMut::new();
-    let decoded = decode(&mut BytesMut::from(frame), limits);
-    if let Ok(Some(mut decoded)) = decoded {
-        decoded.meta.authentication_data = Some(data);
-        let (payload, attachment) = (&decoded.payload, &decoded.attachment);
-        if encode_payload(&mut decoded.meta, payload, attachment, limits, &mut out).is_ok() {
-            return Ok(out.freeze());
-        }
-    }
-    let what = "the request does not fit a frame together with the credentials";
-    Err(RpcError::bad_request(what))
-}
-
-impl Handler for LinkConnection {
-    fn opened(&mut self, conn: &mut Connection<'_>) {
-        self.open = true;
-        for id in std::mem::take(&mut self.waiting) {
-            // Its deadline may have passed while it waited.
-            let Some(pending) = self.exchange.take(id) else {
-                continue;
-            };
-            self.send_waiting(conn, id, pending);
-        }
-        self.take_arrived(conn);
-        self.set_state(LinkState::Ready);
-        log::info!("{}: connected", self.shared.provider.address);
-        if let Some(id) = self.id {
-            self.shared.provider.connected(id);
-        }
-    }
-
-    fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
-        let now = Instant::now();
-        loop {
-            match self.exchange.receive(input) {
-                Ok(None) => break,
-                Ok(Some((Pending::Probe, _))) => {
-                    if let Some(id) = self.id {
-                        self.shared.provider.probe_answered(id);
-                    }
-                }
-                Ok(Some((
-                    Pending::Call {
-                        attempt,
-                        timer,
-                        counted,
-                    },
-                    frame,
-                ))) => {
-                    // First, so that whoever has the answer sees the count without it.
-                    drop(counted);
-                    conn.cancel_timer(timer);
-                    self.answered(attempt, frame, now);
-                }
-                Err(error) => {
-                    let address = self.shared.provider.address;
-                    log::warn!("{address}: {error}; the connection is closed");
-                    conn.abort();
-                    return;
-                }
-            }
-        }
-        self.close_if_done(conn);
-    }
-
-    fn eof(&mut self, conn: &mut Connection<'_>) {
-        // No more calls: what is sent now would not be answered.
-        self.set_state(LinkState::Down);
-        conn.close();
-    }
-
-    fn woken(&mut self, conn: &mut Connection<'_>) {
-        self.take_arrived(conn);
-    }
-
-    fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
-        let Some(pending) = self.exchange.take(token.cast_signed()) else {
-            return;
-        };
-        if let Pending::Call {
-            attempt, counted, ..
-        } = pending
-        {
-            drop(counted);
-            let now = Instant::now();
-            let what = match self.open {
-                true => "no answer in time",
-                false => "not connected in time",
-            };
-            if self.open {
-                let latency = now.saturating_duration_since(attempt.sent);
-                let provider = &self.shared.provider;
-                provider.outcome(now, Outcome::TimedOut, latency);
-            }
-            attempt.timed_out(self.error(ErrorCode::DEADLINE_EXCEEDED, what));
-        }
-        self.close_if_done(conn);
-    }
-
-    fn closed(&mut self, context: &mut LoopContext<'_>, reason: CloseReason) {
-        self.set_state(LinkState::Down);
-        if self.open {
-            log::info!("{}: {reason}", self.shared.provider.address);
-        }
-        // Before the calls, which look for another connection.
-        if let Some(id) = self.id {
-            self.shared.provider.connection_lost(id);
-        }
-        let now = Instant::now();
-        for pending in self.exchange.take_all() {
-            let Pending::Call {
-                attempt,
-                timer,
-                counted,
-            } = pending
-            else {
-                continue;
-            };
-            drop(counted);
-            context.cancel_timer(timer);
-            if self.open {
-                // Sent, and whether it ran is not known.
-                let latency = now.saturating_duration_since(attempt.sent);
-                self.shared.provider.outcome(now, Outcome::Failure, latency);
-                let error = self.error(ErrorCode::CONNECTION_CLOSED, &reason);
-                attempt.failed(error, Fate::Unknown);
-            } else {
-                let error = self.error(ErrorCode::CONNECTION_FAILED, &reason);
-                attempt.failed(error, Fate::NotSent);
-            }
-        }
-        for message in self.mailbox.close() {
-            if let Message::Call(attempt, counted) = message {
-                drop(counted);
-                let error = self.error(ErrorCode::CONNECTION_FAILED, &reason);
-                attempt.failed(error, Fate::NotSent);
-            }
-        }
     }
 }

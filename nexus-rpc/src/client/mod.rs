@@ -14,7 +14,8 @@
 //! | `flight` | a call from its first attempt to its one completion: retries, backup requests, cancellation |
 //! | `route` | the providers of one service: picking one, waiting for one |
 //! | `endpoint` | one provider: its connections, its health, its latency |
-//! | `link`, `exchange` | one connection, and the calls in flight on it |
+//! | `link` | a place for a connection to a provider |
+//! | `connection`, `exchange` | one connection, and the calls in flight on it |
 //! | `interceptor` | what runs around each call, and who the caller is |
 //!
 //! **Every call completes once.** Its flight owns the completion; each attempt is an obligation that
@@ -22,6 +23,7 @@
 
 mod call;
 mod channel;
+mod connection;
 mod endpoint;
 mod exchange;
 mod flight;
