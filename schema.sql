@@ -1,7 +1,9 @@
--- The chat's tables, for MySQL 8 and for MariaDB 10.11.
+-- The chat's tables, for MySQL 8 and for MariaDB 10.11: all that the migrations in
+-- apps/chat-store/migrations amount to, explained.
 --
--- A chat server applies this file when it starts; each statement may be run again and again, by
--- several servers at once. To run it by hand: mysql chat < schema.sql
+-- A chat server brings its database up to date by itself when it starts, step by step, by the
+-- migrations. This file is for reading, and for making an empty database by hand, as for servers
+-- whose user must not change tables: mysql chat < schema.sql
 --
 -- Text is utf8mb4 (all of Unicode) and compared byte by byte. Times are UTC, in milliseconds since
 -- 1970. An acknowledged message is only as durable as the server is set to make it: leave
@@ -93,3 +95,15 @@ CREATE TABLE IF NOT EXISTS message (
     PRIMARY KEY (conversation_id, seq),
     UNIQUE KEY message_of_client (sender_id, client_message_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+
+-- The migrations that were applied. A server refuses a database with a version that it does not know.
+CREATE TABLE IF NOT EXISTS schema_version (
+    version        INT NOT NULL,
+    name           VARCHAR(255) NOT NULL,
+    applied_at_ms  BIGINT NOT NULL,
+    PRIMARY KEY (version)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+
+INSERT INTO schema_version (version, name, applied_at_ms) VALUES
+    (1, 'tables', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000))
+ON DUPLICATE KEY UPDATE version = version;

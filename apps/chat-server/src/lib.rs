@@ -35,7 +35,7 @@ mod users;
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::sync::Arc;
+use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use chat_bus::{Bus, LoginPolicy};
@@ -130,6 +130,9 @@ pub enum ServerError {
     /// The RPC side cannot start.
     #[error(transparent)]
     Provider(#[from] ProviderError),
+    /// The store cannot be used: a newer program has changed its schema.
+    #[error(transparent)]
+    Store(StoreError),
 }
 
 /// What the services share.
@@ -153,7 +156,8 @@ pub struct ChatServer {
 
 impl ChatServer {
     /// Serves on `store` and `bus`, and registers in `registry`. None of the three need be
-    /// reachable yet: until they are, requests are answered with the "unavailable" code.
+    /// reachable yet: until they are, requests are answered with the "unavailable" code. The store's
+    /// schema is brought up to date, in the background if that takes longer than a moment.
     ///
     /// # Errors
     /// See [`ServerError`].
@@ -164,7 +168,7 @@ impl ChatServer {
         registry: Arc<dyn Registry>,
         loops: Arc<LoopGroup>,
     ) -> Result<Self, ServerError> {
-        prepare_schema_in_background(Arc::clone(&store))?;
+        prepare_schema(&store)?;
         let writer = Arc::new(MessageWriter::start(Arc::clone(&store), options.writer)?);
         let services = Arc::new(Services {
             publisher: Publisher::start(Arc::clone(&store), Arc::clone(&bus))?,
@@ -228,34 +232,35 @@ impl ChatServer {
     }
 }
 
-/// Asks for the schema until it is there. Requests meanwhile fail by themselves.
-fn prepare_schema_in_background(store: Arc<dyn Store>) -> std::io::Result<()> {
-    const PAUSE_MAX: Duration = Duration::from_secs(5);
-    // Most often it is there at once, and then the first request finds it.
-    if store.prepare_schema().is_ok() {
-        return Ok(());
-    }
-    let weak = Arc::downgrade(&store);
-    drop(store);
+/// Asks for the schema until it is there; waits only for what is done in a moment, as it most often is.
+/// Requests meanwhile fail by themselves.
+fn prepare_schema(store: &Arc<dyn Store>) -> Result<(), ServerError> {
+    const MOMENT: Duration = Duration::from_secs(2);
+    const PAUSE_MAX: Duration = Duration::from_secs(1);
+    let weak = Arc::downgrade(store);
+    let (tell, first) = mpsc::sync_channel(1);
     std::thread::Builder::new()
         .name("schema".into())
         .spawn(move || {
             let mut pause = Duration::from_millis(100);
             while let Some(store) = weak.upgrade() {
-                match store.prepare_schema() {
-                    Ok(()) => {
-                        log::info!("the database is ready");
-                        return;
-                    }
-                    Err(error @ StoreError::Unavailable(_)) => {
+                let result = store.prepare_schema();
+                drop(store);
+                // Only the first one is listened to.
+                let _ = tell.try_send(result.clone());
+                match result {
+                    Ok(()) => return log::info!("the database is ready"),
+                    Err(error) if error.is_unavailable() => {
                         log::warn!("{error}; trying again in {pause:?}");
                     }
                     Err(error) => log::error!("the schema cannot be prepared: {error}"),
                 }
-                drop(store);
                 std::thread::sleep(pause);
                 pause = (pause * 2).min(PAUSE_MAX);
             }
         })?;
-    Ok(())
+    match first.recv_timeout(MOMENT) {
+        Ok(Err(error @ StoreError::NewerSchema { .. })) => Err(ServerError::Store(error)),
+        _ => Ok(()),
+    }
 }

@@ -23,6 +23,17 @@ pub enum StoreError {
         /// The longest that is taken, in bytes of UTF-8.
         bytes_max: usize,
     },
+    /// A newer program has changed the schema; this one must not touch it.
+    #[error(
+        "the database's schema has version {found}, and this program knows versions up to {known} \
+         only: run a newer program"
+    )]
+    NewerSchema {
+        /// The version of the database.
+        found: u32,
+        /// The highest version that this program knows.
+        known: u32,
+    },
     /// The database answered what cannot be: a wrong schema, damaged data, a fault in this crate.
     #[error("the store failed: {0}")]
     Internal(String),
@@ -44,6 +55,8 @@ pub(crate) enum DbError {
     Unavailable(String),
     /// Deadlock, lock wait timeout or a unique key taken by somebody just now: rolled back.
     Conflict(String),
+    /// The schema is of a newer program.
+    NewerSchema { found: u32, known: u32 },
     /// Retrying cannot help.
     Internal(String),
 }
@@ -53,6 +66,18 @@ impl DbError {
     pub(crate) fn unexpected(what: &str) -> Self {
         Self::Internal(format!("unexpected {what} in the database"))
     }
+
+    /// The same, saying where it happened.
+    pub(crate) fn in_context(self, place: &str) -> Self {
+        let add = |reason: String| format!("{place}: {reason}");
+        match self {
+            Self::Lost(reason) => Self::Lost(add(reason)),
+            Self::Unavailable(reason) => Self::Unavailable(add(reason)),
+            Self::Conflict(reason) => Self::Conflict(add(reason)),
+            Self::Internal(reason) => Self::Internal(add(reason)),
+            Self::NewerSchema { found, known } => Self::NewerSchema { found, known },
+        }
+    }
 }
 
 impl From<DbError> for StoreError {
@@ -60,6 +85,7 @@ impl From<DbError> for StoreError {
         match error {
             DbError::Lost(reason) | DbError::Unavailable(reason) => Self::Unavailable(reason),
             DbError::Conflict(reason) => Self::Conflict(reason),
+            DbError::NewerSchema { found, known } => Self::NewerSchema { found, known },
             DbError::Internal(reason) => Self::Internal(reason),
         }
     }

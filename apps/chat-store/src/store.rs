@@ -20,8 +20,12 @@ use crate::{ConversationId, GroupId, UserId, error::StoreError, types::*};
 /// [`StoreError::Conflict`] when retrying did not get it past others' changes, and with
 /// [`StoreError::Internal`] if the database holds what it never should.
 pub trait Store: Send + Sync + 'static {
-    /// Creates what is missing of the schema; succeeds once the database is ready for use. Several
-    /// servers may call it at once.
+    /// Brings the schema up to date; succeeds once the database is ready for use. Several servers may
+    /// call it at once: one of them makes the changes, which may take as long as the data is large.
+    ///
+    /// # Errors
+    /// [`StoreError::NewerSchema`] besides those of all operations, and
+    /// [`StoreError::Unavailable`] while another server makes changes.
     fn prepare_schema(&self) -> Result<(), StoreError>;
 
     /// Registers a user. The store keeps `password_hash` as it is.

@@ -31,7 +31,7 @@ pub(super) fn classify(error: Error) -> DbError {
 /// Of a COMMIT. Only a clear refusal says that nothing was committed.
 pub(super) fn classify_commit(error: Error) -> DbError {
     match classify(error) {
-        DbError::Conflict(reason) => DbError::Conflict(reason),
+        refused @ (DbError::Conflict(_) | DbError::NewerSchema { .. }) => refused,
         DbError::Lost(reason) | DbError::Unavailable(reason) | DbError::Internal(reason) => {
             DbError::Unavailable(format!("the commit was not confirmed: {reason}"))
         }

@@ -4,9 +4,13 @@ mod errors;
 mod pool;
 mod session;
 
-use std::{fmt, time::Duration};
+use std::{
+    fmt,
+    sync::atomic::{AtomicBool, Ordering},
+    time::Duration,
+};
 
-use mysql::{Opts, OptsBuilder, prelude::Queryable};
+use mysql::{Conn, Opts, OptsBuilder, prelude::Queryable};
 
 use self::{
     errors::{classify, classify_commit},
@@ -15,13 +19,16 @@ use self::{
 };
 use crate::{
     error::{DbError, StoreError},
-    sql::{Backend, Retry, Session},
+    sql::{Backend, Dialect, Retry, Session, migrations, now_ms},
 };
-
-const SCHEMA: &str = include_str!("../../../../schema.sql");
 
 /// More than there are different statements, so that a connection prepares each once.
 const STATEMENTS_MAX: usize = 256;
+
+/// How long a server waits for another one that changes the schema, before it says so.
+const SCHEMA_LOCK_WAIT_S: u32 = 10;
+
+const SCHEMA_KEEPALIVE_MS: u32 = 10_000;
 
 /// How to reach a database.
 #[derive(Clone)]
@@ -70,11 +77,17 @@ pub struct InvalidUrl(String);
 ///
 /// The database may be away when this is made and at any time later: operations then fail with
 /// [`StoreError::Unavailable`], and work again once it is back. If it stalls, an operation ends
-/// with that error after two `connect_timeout` and two `io_timeout` at the latest.
+/// with that error after two `connect_timeout` and two `io_timeout` at the latest, save that changes
+/// of the schema are waited for. Until [`prepare_schema`](crate::Store::prepare_schema) has succeeded,
+/// every other operation fails with that error as well.
 ///
 /// Transactions run at READ COMMITTED, so a binary log must not be in the STATEMENT format.
 pub struct MySqlStore {
     pool: Pool,
+    /// Of connections that change the schema.
+    schema_opts: Opts,
+    /// The schema was seen to be up to date: nothing touches the tables before.
+    is_prepared: AtomicBool,
     retry_time_max: Duration,
 }
 
@@ -105,20 +118,36 @@ impl MySqlStore {
                      sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'"
                 ),
             ]);
+        // A change to a large table takes its time. A machine that is gone shows by TCP alone.
+        let schema_opts = opts
+            .clone()
+            .read_timeout(None)
+            .write_timeout(None)
+            .tcp_keepalive_time_ms(Some(SCHEMA_KEEPALIVE_MS));
         Ok(Self {
             pool: Pool::new(
                 opts.into(),
                 options.connections_max,
                 options.connect_timeout,
             ),
+            schema_opts: schema_opts.into(),
+            is_prepared: AtomicBool::new(false),
             retry_time_max: options.io_timeout,
         })
     }
 
     /// Runs work on a connection until it succeeds or is not to be retried.
-    fn run<T>(
+    fn run<T>(&self, work: impl FnMut(&mut Conn) -> Result<T, DbError>) -> Result<T, StoreError> {
+        if !self.is_prepared.load(Ordering::Acquire) {
+            let reason = "its schema has not been prepared yet";
+            return Err(StoreError::Unavailable(reason.into()));
+        }
+        self.run_unprepared(work)
+    }
+
+    fn run_unprepared<T>(
         &self,
-        mut work: impl FnMut(&mut mysql::Conn) -> Result<T, DbError>,
+        mut work: impl FnMut(&mut Conn) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
         let mut retry = Retry::new(self.retry_time_max);
         loop {
@@ -131,13 +160,17 @@ impl MySqlStore {
 }
 
 impl Backend for MySqlStore {
-    fn create_tables(&self) -> Result<(), StoreError> {
-        self.run(|conn| {
-            for statement in statements(SCHEMA) {
-                conn.query_drop(statement).map_err(classify)?;
-            }
-            Ok(())
-        })
+    fn bring_up_to_date(&self) -> Result<(), StoreError> {
+        let migrations = migrations::migrations(Dialect::MySql);
+        let up_to_date = self
+            .run_unprepared(|conn| migrations::are_applied(&mut MySqlSession(conn), migrations))?;
+        if !up_to_date {
+            let mut conn = pool::connect(&self.schema_opts)?;
+            lock_schema(&mut conn)?;
+            migrations::apply(&mut MySqlSession(&mut conn), migrations, now_ms())?;
+        }
+        self.is_prepared.store(true, Ordering::Release);
+        Ok(())
     }
 
     fn read<T>(
@@ -167,10 +200,25 @@ impl Backend for MySqlStore {
     }
 }
 
+/// Waits until no other server changes the schema. The lock ends with the connection; its name is
+/// known to the whole database server, so that of the database is part of it.
+fn lock_schema(conn: &mut Conn) -> Result<(), DbError> {
+    let sql = "SELECT GET_LOCK(CONCAT('chat-schema-', SHA1(DATABASE())), ?)";
+    let locked: Option<Option<i64>> = conn
+        .exec_first(sql, (SCHEMA_LOCK_WAIT_S,))
+        .map_err(classify)?;
+    match locked {
+        Some(Some(1)) => Ok(()),
+        _ => Err(DbError::Unavailable(
+            "another server is changing the schema".into(),
+        )),
+    }
+}
+
 /// The driver's own transaction is not used: dropped on a stalled connection, it would wait for the
 /// answer to a ROLLBACK. Such a connection is thrown away, which rolls back as well.
 fn transaction<T>(
-    conn: &mut mysql::Conn,
+    conn: &mut Conn,
     start: &str,
     work: &mut impl FnMut(&mut dyn Session) -> Result<T, DbError>,
 ) -> Result<T, DbError> {
@@ -188,35 +236,9 @@ fn transaction<T>(
     }
 }
 
-/// The statements of the schema file, where a comment has a line to itself.
-fn statements(sql: &str) -> Vec<String> {
-    let code: Vec<_> = sql
-        .lines()
-        .filter(|line| !line.trim_start().starts_with("--"))
-        .collect();
-    let code = code.join("\n");
-    code.split(';')
-        .map(str::trim)
-        .filter(|s| !s.is_empty())
-        .map(str::to_owned)
-        .collect()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn schema_file_holds_seven_repeatable_statements() {
-        let statements = statements(SCHEMA);
-        assert_eq!(statements.len(), 7);
-        for statement in statements {
-            assert!(
-                statement.starts_with("CREATE TABLE IF NOT EXISTS "),
-                "{statement}"
-            );
-        }
-    }
 
     #[test]
     fn urls_that_cannot_work_are_refused_at_once() {

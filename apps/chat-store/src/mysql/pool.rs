@@ -50,7 +50,7 @@ impl Pool {
         let mut lease = self.lease()?;
         let conn = match lease.conn.as_mut() {
             Some(conn) => conn,
-            None => lease.conn.insert(self.connect()?),
+            None => lease.conn.insert(connect(&self.opts)?),
         };
         let result = work(conn);
         match &result {
@@ -64,7 +64,10 @@ impl Pool {
                     .for_each(close_aside);
             }
             Err(DbError::Unavailable(_)) => lease.conn.take().into_iter().for_each(close_aside),
-            Ok(_) | Err(DbError::Conflict(_) | DbError::Internal(_)) => lease.healthy = true,
+            Ok(_)
+            | Err(DbError::Conflict(_) | DbError::NewerSchema { .. } | DbError::Internal(_)) => {
+                lease.healthy = true;
+            }
         }
         result
     }
@@ -85,11 +88,11 @@ impl Pool {
             healthy: false,
         })
     }
+}
 
-    fn connect(&self) -> Result<Conn, DbError> {
-        Conn::new(self.opts.clone())
-            .map_err(|error| DbError::Unavailable(format!("cannot connect: {error}")))
-    }
+pub(super) fn connect(opts: &Opts) -> Result<Conn, DbError> {
+    Conn::new(opts.clone())
+        .map_err(|error| DbError::Unavailable(format!("cannot connect: {error}")))
 }
 
 /// One of the pool's connections, or leave to open one; given back when dropped.

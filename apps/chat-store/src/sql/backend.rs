@@ -21,7 +21,8 @@ use crate::{
 /// A database that can run pieces of work. A piece may be run several times, but has an effect at
 /// most once; it must change nothing outside the database that a second run could not meet.
 pub(crate) trait Backend: Send + Sync + 'static {
-    fn create_tables(&self) -> Result<(), StoreError>;
+    /// Applies the [migrations](super::migrations) that are missing, alone among all servers.
+    fn bring_up_to_date(&self) -> Result<(), StoreError>;
 
     /// Runs a single statement that reads.
     fn read<T>(
@@ -82,7 +83,7 @@ impl Retry {
 
 impl<B: Backend> Store for B {
     fn prepare_schema(&self) -> Result<(), StoreError> {
-        self.create_tables()
+        self.bring_up_to_date()
     }
 
     fn create_user(&self, name: &str, password_hash: &str) -> Result<CreateUser, StoreError> {
@@ -203,7 +204,7 @@ fn within(field: &'static str, text: &str, bytes_max: usize) -> Result<(), Store
 }
 
 /// UTC, milliseconds since 1970; a clock that is set before that reads as 0.
-fn now_ms() -> i64 {
+pub(crate) fn now_ms() -> i64 {
     let since_epoch = SystemTime::now()
         .duration_since(UNIX_EPOCH)
         .unwrap_or_default();

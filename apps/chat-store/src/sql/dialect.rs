@@ -11,6 +11,40 @@ pub(crate) enum Dialect {
 }
 
 impl Dialect {
+    /// Makes the table that the migrations keep their record in.
+    pub(super) fn create_schema_version(self) -> &'static str {
+        match self {
+            Self::MySql => {
+                "CREATE TABLE IF NOT EXISTS schema_version (
+                    version INT NOT NULL,
+                    name VARCHAR(255) NOT NULL,
+                    applied_at_ms BIGINT NOT NULL,
+                    PRIMARY KEY (version)
+                ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin"
+            }
+            Self::Sqlite => {
+                "CREATE TABLE IF NOT EXISTS schema_version (
+                    version INTEGER PRIMARY KEY,
+                    name TEXT NOT NULL,
+                    applied_at_ms INTEGER NOT NULL
+                ) STRICT"
+            }
+        }
+    }
+
+    /// Finds a row if that table is there.
+    pub(super) fn find_schema_version(self) -> &'static str {
+        match self {
+            Self::MySql => {
+                "SELECT 1 FROM information_schema.tables
+                 WHERE table_schema = DATABASE() AND table_name = 'schema_version'"
+            }
+            Self::Sqlite => {
+                "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_version'"
+            }
+        }
+    }
+
     /// The list of `rows` keys after an `IN`. Lists of row values are written in different ways.
     pub(super) fn key_list(self, rows: usize, width: usize) -> String {
         match (self, width) {

@@ -20,12 +20,13 @@ mod conversations;
 mod dialect;
 mod friends;
 mod groups;
+pub(crate) mod migrations;
 mod pending;
 mod row;
 mod session;
 mod users;
 
-pub(crate) use backend::{Backend, Retry};
+pub(crate) use backend::{Backend, Retry, now_ms};
 pub(crate) use dialect::Dialect;
 pub(crate) use row::{Cell, Row};
 pub(crate) use session::{Executed, Session, Value};

@@ -8,13 +8,12 @@ use crossbeam_channel::{Receiver, Sender};
 use parking_lot::Mutex;
 use rusqlite::{Connection, TransactionBehavior};
 
-use self::session::{SqliteSession, classify};
+pub(crate) use self::session::SqliteSession;
+use self::session::classify;
 use crate::{
     error::{DbError, StoreError},
-    sql::{Backend, Retry, Session},
+    sql::{Backend, Dialect, Retry, Session, migrations, now_ms},
 };
-
-const SCHEMA: &str = include_str!("schema.sql");
 
 /// Connections that read while another one writes.
 const READERS: usize = 4;
@@ -47,7 +46,7 @@ impl SqliteStore {
             writer: Mutex::new(writer),
             readers: Some(Readers::open(path)?),
         };
-        store.create_tables()?;
+        store.bring_up_to_date()?;
         Ok(store)
     }
 
@@ -63,7 +62,7 @@ impl SqliteStore {
             writer: Mutex::new(writer),
             readers: None,
         };
-        store.create_tables()?;
+        store.bring_up_to_date()?;
         Ok(store)
     }
 
@@ -79,8 +78,12 @@ impl SqliteStore {
 }
 
 impl Backend for SqliteStore {
-    fn create_tables(&self) -> Result<(), StoreError> {
-        self.run(|| self.writer.lock().execute_batch(SCHEMA).map_err(classify))
+    fn bring_up_to_date(&self) -> Result<(), StoreError> {
+        let migrations = migrations::migrations(Dialect::Sqlite);
+        match self.read(|s| migrations::are_applied(s, migrations))? {
+            true => Ok(()),
+            false => self.write(|s| migrations::apply(s, migrations, now_ms())),
+        }
     }
 
     fn read<T>(

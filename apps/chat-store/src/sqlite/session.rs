@@ -10,7 +10,7 @@ use crate::{
     sql::{Cell, Dialect, Executed, Row, Session, Value},
 };
 
-pub(super) struct SqliteSession<'a>(pub(super) &'a Connection);
+pub(crate) struct SqliteSession<'a>(pub(crate) &'a Connection);
 
 impl Session for SqliteSession<'_> {
     fn dialect(&self) -> Dialect {

@@ -1,5 +1,5 @@
--- The tables of schema.sql at the top of the repository, which explains them, in SQLite's words.
--- Ids and sequences of 64 bits are kept as signed numbers with the same bits.
+-- The tables of the MySQL migration of this name, in SQLite's words. Ids and sequences of 64 bits are
+-- kept as signed numbers with the same bits.
 
 CREATE TABLE IF NOT EXISTS user (
     -- AUTOINCREMENT: an id is never given out again.
