@@ -174,7 +174,7 @@ fn adopt(core: &mut Core, server: Arc<ServerShared>, socket: Socket, peer: Addre
         server.connection_ended();
         return;
     }
-    let phase = server.first_phase();
+    let phase = server.first_phase(&peer);
     let added = server.transport(socket).and_then(|transport| {
         core.add(NewConnection {
             transport,

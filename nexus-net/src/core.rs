@@ -153,7 +153,7 @@ impl Core {
         self.next_generation = self.next_generation.wrapping_add(1);
         let open_timeout = options.connect_timeout;
         let expects_header =
-            phase == Phase::Handshaking && server.as_ref().is_some_and(|s| s.expects_header());
+            phase == Phase::Handshaking && server.as_ref().is_some_and(|s| s.expects_header(&peer));
         let state = entry.insert(ConnState {
             transport,
             peer,

@@ -123,6 +123,8 @@ pub use crate::tcp_server::{Accepted, DrainReport, Placement, ServerOptions, Tcp
 #[cfg(feature = "tls")]
 pub use crate::tls::{ClientPemFiles, ClientTls, PemFiles, ServerTls, TlsInfo};
 pub use crate::worker_pool::{PoolFull, PoolMetrics, WorkerPool};
+/// Networks of IP addresses, for [`ProxyProtocol::RequiredFrom`].
+pub use ipnet;
 /// The TLS library, for configurations of your own.
 #[cfg(feature = "tls")]
 pub use rustls;

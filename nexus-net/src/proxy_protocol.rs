@@ -5,10 +5,13 @@
 
 use std::net::SocketAddr;
 
+use ipnet::IpNet;
 use proxy_header::{Error, ParseConfig, ProxyHeader};
 
+use crate::Address;
+
 /// Whether a server expects the PROXY protocol's header on each connection.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum ProxyProtocol {
     /// Connections come from the peers themselves.
     #[default]
@@ -16,8 +19,28 @@ pub enum ProxyProtocol {
     /// Every connection begins with a header, of version 1 or 2; one that does not is closed. The
     /// address it names becomes the connection's [`peer_addr`](crate::Connection::peer_addr).
     ///
-    /// Whoever reaches the port can claim any address: listen where only the proxy can reach.
+    /// Whoever reaches the port can claim any address: listen where only the proxy can reach, or name the
+    /// proxies with [`RequiredFrom`](Self::RequiredFrom).
     Required,
+    /// As [`Required`](Self::Required) for connections that come from these networks. All others come from
+    /// the peers themselves: a header on them is input like any other, and changes no address. So is every
+    /// connection on a Unix socket.
+    RequiredFrom(Vec<IpNet>),
+}
+
+impl ProxyProtocol {
+    /// Whether a connection from `peer` begins with a header.
+    pub(crate) fn is_expected_from(&self, peer: &Address) -> bool {
+        match self {
+            Self::Off => false,
+            Self::Required => true,
+            Self::RequiredFrom(networks) => peer.as_tcp().is_some_and(|peer| {
+                // A socket for both families names IPv4 peers by mapped IPv6 addresses.
+                let peer = peer.ip().to_canonical();
+                networks.iter().any(|network| network.contains(&peer))
+            }),
+        }
+    }
 }
 
 /// A longer header is refused. Version 1 has at most 107 bytes; version 2 allows 64 KiB for
@@ -107,6 +130,26 @@ mod tests {
                 assert_eq!(parse(&header[..end]), Ok(None), "{end} bytes");
             }
         }
+    }
+
+    #[test]
+    fn a_header_is_expected_from_the_named_networks_only() {
+        let networks = ["10.1.0.0/16", "2001:db8::/32"].map(|network| network.parse().unwrap());
+        let named = ProxyProtocol::RequiredFrom(networks.into());
+        for (peer, expected) in [
+            ("10.1.2.3:4", true),
+            ("10.2.0.1:4", false),
+            ("[::ffff:10.1.2.3]:4", true),
+            ("[::ffff:10.2.0.1]:4", false),
+            ("[2001:db8::1]:4", true),
+            ("[2001:db9::1]:4", false),
+        ] {
+            let peer = Address::Tcp(peer.parse().unwrap());
+            assert_eq!(named.is_expected_from(&peer), expected, "{peer}");
+            assert!(ProxyProtocol::Required.is_expected_from(&peer));
+            assert!(!ProxyProtocol::Off.is_expected_from(&peer));
+        }
+        assert!(!named.is_expected_from(&Address::Unix(None)));
     }
 
     #[test]

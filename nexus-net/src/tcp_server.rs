@@ -144,17 +144,18 @@ impl ServerShared {
         &self.address
     }
 
-    pub(crate) fn expects_header(&self) -> bool {
-        self.proxy_protocol == ProxyProtocol::Required
+    /// Whether a connection from this address begins with a header of the PROXY protocol.
+    pub(crate) fn expects_header(&self, peer: &Address) -> bool {
+        self.proxy_protocol.is_expected_from(peer)
     }
 
-    /// Where an accepted connection begins.
-    pub(crate) fn first_phase(&self) -> Phase {
+    /// Where a connection accepted from this address begins.
+    pub(crate) fn first_phase(&self, peer: &Address) -> Phase {
         #[cfg(feature = "tls")]
         if self.tls.is_some() {
             return Phase::Handshaking;
         }
-        if self.expects_header() {
+        if self.expects_header(peer) {
             Phase::Handshaking
         } else {
             Phase::Open

@@ -12,6 +12,17 @@ use crate::support::*;
 
 const CLIENT: &str = "192.0.2.7:4711";
 
+/// A connection from an address of its own.
+fn connect_from(from: &str, to: SocketAddr) -> TcpStream {
+    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
+    let from = SocketAddr::new(from.parse().unwrap(), 0);
+    socket.bind(&from.into()).unwrap();
+    socket.connect(&to.into()).unwrap();
+    let stream = TcpStream::from(socket);
+    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    stream
+}
+
 fn options(connection: ConnectionOptions) -> ServerOptions {
     ServerOptions {
         connection,
@@ -79,6 +90,29 @@ fn a_header_in_single_bytes_is_put_together() {
 }
 
 #[test]
+fn only_a_named_proxy_speaks_for_others() {
+    let networks = vec!["127.0.0.77/32".parse().unwrap()];
+    let served = serve_with(
+        1,
+        ServerOptions {
+            proxy_protocol: ProxyProtocol::RequiredFrom(networks),
+            ..ServerOptions::default()
+        },
+        greet,
+    );
+    let mut proxy = connect_from("127.0.0.77", served.address());
+    proxy.write_all(&v1()).unwrap();
+    assert_reads(&mut proxy, &format!("{CLIENT} "));
+    assert_echoes(&mut proxy, b"hello");
+
+    // From elsewhere it is input like any other, and nobody waits for one.
+    let mut stream = served.connect();
+    let own = stream.local_addr().unwrap();
+    assert_reads(&mut stream, &format!("{own} "));
+    assert_echoes(&mut stream, &v1());
+}
+
+#[test]
 fn a_proxy_that_speaks_for_itself_is_the_peer() {
     let served = serve_behind_a_proxy();
     let mut stream = served.connect();
@@ -135,12 +169,7 @@ fn a_client_s_address_survives_nginx() {
     })
     .unwrap();
     // An address of its own, which nginx's connection to the server does not have.
-    let socket = socket2::Socket::new(socket2::Domain::IPV4, socket2::Type::STREAM, None).unwrap();
-    let from: SocketAddr = "127.0.0.77:0".parse().unwrap();
-    socket.bind(&from.into()).unwrap();
-    socket.connect(&nginx.address().into()).unwrap();
-    let mut stream = TcpStream::from(socket);
-    stream.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut stream = connect_from("127.0.0.77", nginx.address());
     let client = stream.local_addr().unwrap();
     assert_reads(&mut stream, &format!("{client} "));
     assert_echoes(&mut stream, b"hello");
