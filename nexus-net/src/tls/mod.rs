@@ -66,10 +66,10 @@ impl ServerTls {
     }
 }
 
-/// TLS on a client's side. Cheap to clone.
+/// TLS on a client's side. Cheap to clone; clones share what is [replaced](Self::replace).
 #[derive(Debug, Clone)]
 pub struct ClientTls {
-    config: Arc<ClientConfig>,
+    config: Arc<RwLock<Arc<ClientConfig>>>,
     server_name: ServerName<'static>,
 }
 
@@ -83,7 +83,7 @@ impl ClientTls {
         let server_name = ServerName::try_from(server_name.to_owned())
             .map_err(|error| Error::tls(format!("server name {server_name:?}"), error))?;
         Ok(Self {
-            config,
+            config: Arc::new(RwLock::new(config)),
             server_name,
         })
     }
@@ -96,8 +96,25 @@ impl ClientTls {
         Self::new(files.client_config()?, server_name)
     }
 
+    /// Has connections made from now on use another configuration; those that exist keep theirs.
+    /// From any thread.
+    pub fn replace(&self, config: Arc<ClientConfig>) {
+        *self.config.write() = config;
+    }
+
+    /// Reads the files again, for roots that changed or an own certificate that was renewed. From any
+    /// thread; reads files, so not for a loop's. What is in use stays when a file cannot be used.
+    ///
+    /// # Errors
+    /// [`Error::Tls`], with the file's name.
+    pub fn reload(&self, files: &ClientPemFiles) -> Result<(), Error> {
+        self.replace(files.client_config()?);
+        Ok(())
+    }
+
     pub(crate) fn session(&self) -> Result<Session, rustls::Error> {
-        rustls::ClientConnection::new(Arc::clone(&self.config), self.server_name.clone())
+        let config = Arc::clone(&self.config.read());
+        rustls::ClientConnection::new(config, self.server_name.clone())
             .map(|client| Session::new(client.into()))
     }
 }

@@ -3,7 +3,7 @@
 use std::io::{Read, Write};
 use std::sync::mpsc;
 
-use nexus_net::{ClientPemFiles, ConnectionOptions, Error, PemFiles, ServerTls};
+use nexus_net::{ClientPemFiles, CloseReason, ConnectionOptions, Error, PemFiles, ServerTls};
 
 use super::support::*;
 use crate::support::*;
@@ -121,6 +121,28 @@ fn a_key_of_another_certificate_is_refused() {
         ServerTls::from_pem(&files),
         Err(Error::Tls { what, .. }) if what == files.key.display().to_string()
     ));
+}
+
+#[test]
+fn a_client_takes_up_new_roots_with_its_next_attempt_and_none_that_are_broken() {
+    let (ca, stranger) = (Ca::new(), Ca::new());
+    let served = serve_tls(ca.server(&[]), ConnectionOptions::default(), echo);
+    let tls = stranger.client().tls("localhost");
+    let client = start_client(served.address(), Some(tls.clone()), |_, _| {});
+    assert!(matches!(
+        client.events.closed(),
+        CloseReason::ConnectFailed(_)
+    ));
+    tls.reload(&ca.client().0).unwrap();
+    client.events.opened();
+
+    let missing = ClientPemFiles {
+        roots: ca.file("missing.pem"),
+        ..ClientPemFiles::default()
+    };
+    assert!(matches!(tls.reload(&missing), Err(Error::Tls { .. })));
+    let another = start_client(served.address(), Some(tls), |_, _| {});
+    another.events.opened();
 }
 
 #[test]
