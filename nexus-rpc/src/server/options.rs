@@ -17,8 +17,8 @@ pub enum Pages {
     /// shown only to callers that it lets in by the field `authorization`.
     #[default]
     SamePort,
-    /// On a port of their own (port 0: any free port), open to everybody who reaches it; the port of the
-    /// calls shows none.
+    /// On a port of their own (port 0: any free port), open to everybody who reaches it, and without TLS: for
+    /// a loopback address or an inner network. The port of the calls shows none.
     InnerPort(SocketAddr),
     /// Nowhere.
     Off,
@@ -85,7 +85,8 @@ pub struct ProviderOptions {
     /// How long a drain goes on serving after it has deregistered, so that callers notice.
     /// Default 500 ms.
     pub discovery_delay: Duration,
-    /// TLS on every connection, and whether callers must show a certificate. Default: none.
+    /// TLS on every connection, and whether callers must show a certificate; not on the
+    /// [port of the pages](Pages::InnerPort). Default: none.
     #[cfg(feature = "tls")]
     pub tls: Option<nexus_net::ServerTls>,
 }

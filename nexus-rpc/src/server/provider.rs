@@ -134,15 +134,18 @@ impl ProviderBuilder {
             interceptors: self.interceptors,
             authenticator: self.authenticator,
         })?);
-        let server_options = ServerOptions {
+        let inner_options = ServerOptions {
             connection: with_room_for_frames(options.connection, &options.limits),
-            #[cfg(feature = "tls")]
-            tls: options.tls,
             ..ServerOptions::default()
         };
-        let serve = |address: SocketAddr, offer: Offer| {
+        let server_options = ServerOptions {
+            #[cfg(feature = "tls")]
+            tls: options.tls,
+            ..inner_options.clone()
+        };
+        let serve = |address: SocketAddr, offer: Offer, options: ServerOptions| {
             let serving = Arc::clone(&serving);
-            TcpServer::start(&loops, address, server_options.clone(), move |accepted| {
+            TcpServer::start(&loops, address, options, move |accepted| {
                 Box::new(ProviderConnection::new(
                     Arc::clone(&serving),
                     offer,
@@ -158,9 +161,10 @@ impl ProviderBuilder {
                 calls: options.http.calls,
                 asks_who: serving.authenticator.is_some(),
             },
+            server_options,
         )?;
         let inner = match options.http.pages {
-            Pages::InnerPort(address) => Some(serve(address, Offer::PAGES)?),
+            Pages::InnerPort(address) => Some(serve(address, Offer::PAGES, inner_options)?),
             _ => None,
         };
         if options.http.pages != Pages::Off {

@@ -165,6 +165,34 @@ mod with_tls {
     }
 
     #[test]
+    fn the_port_of_the_pages_asks_for_no_certificate() {
+        let folder = tempfile::tempdir().unwrap();
+        certificates(folder.path());
+        let file = |name: &str| folder.path().join(name);
+        let tls = nexus_net::ServerTls::from_pem(&nexus_net::PemFiles {
+            certificates: file("server.pem"),
+            key: file("server.key"),
+            client_roots: Some(file("ca.pem")),
+            ..Default::default()
+        })
+        .unwrap();
+        let provider = nexus_rpc::RpcProvider::builder()
+            .options(nexus_rpc::ProviderOptions {
+                tls: Some(tls),
+                ..Default::default()
+            })
+            .pages_on("127.0.0.1:0".parse().unwrap())
+            .start("127.0.0.1:0".parse().unwrap())
+            .unwrap();
+        let mut stream = std::net::TcpStream::connect(provider.pages_addr().unwrap()).unwrap();
+        let request = b"GET /health HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n";
+        std::io::Write::write_all(&mut stream, request).unwrap();
+        let mut answer = String::new();
+        std::io::Read::read_to_string(&mut stream, &mut answer).unwrap();
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    }
+
+    #[test]
     fn callers_without_a_certificate_or_with_a_strangers_are_not_let_in() {
         let folder = tempfile::tempdir().unwrap();
         certificates(folder.path());
