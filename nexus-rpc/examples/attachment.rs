@@ -13,10 +13,13 @@ use nexus_net::LoopGroup;
 use nexus_rpc::registry::{InProcessRegistry, Registry};
 use nexus_rpc::wire::{ChecksumType, CompressType};
 use nexus_rpc::{
-    CallContext, CallOptions, ChannelOptions, Reply, RpcChannel, RpcError, RpcProvider,
+    CallContext, CallOptions, ChannelOptions, MetadataKey, Reply, RpcChannel, RpcError, RpcProvider,
 };
 
 include!(concat!(env!("OUT_DIR"), "/example.rs"));
+
+/// What the attachment is.
+const CONTENT_TYPE: MetadataKey<String> = MetadataKey::new("content-type");
 
 /// Gives the attachment back, turned round.
 struct Turning;
@@ -26,8 +29,8 @@ impl EchoService for Turning {
         let turned: Vec<u8> = call.attachment().iter().rev().copied().collect();
         call.set_response_attachment(Bytes::from(turned));
         // Small facts about the bytes go well into the metadata.
-        if let Some(content) = call.user_field("content-type") {
-            call.set_response_user_field("content-type", content);
+        if let Some(content) = call.metadata().get(CONTENT_TYPE)? {
+            call.set_response_metadata(CONTENT_TYPE, content);
         }
         let message = request.message;
         Ok(EchoResponse { message })
@@ -55,7 +58,7 @@ pub(crate) fn run(bytes: Bytes) -> Result<Reply<EchoResponse>, Box<dyn Error>> {
         ..CallOptions::default()
     };
     let options = options
-        .user_field("content-type", "text/plain")
+        .with_metadata(CONTENT_TYPE, "text/plain".to_owned())
         .wait_for_ready();
     let message = "turn this round".to_owned();
     Ok(client.echo_with(&EchoRequest { message }, options).wait()?)
@@ -65,6 +68,6 @@ fn main() -> Result<(), Box<dyn Error>> {
     let reply = run(Bytes::from_static(b"attached"))?;
     let attachment = String::from_utf8_lossy(&reply.attachment);
     println!("{}: {attachment}", reply.message.message);
-    println!("metadata: {:?}", reply.user_fields);
+    println!("metadata: {:?}", reply.metadata);
     Ok(())
 }

@@ -13,11 +13,14 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use nexus_net::LoopGroup;
 use nexus_rpc::registry::{InProcessRegistry, Registry};
 use nexus_rpc::{
-    CallContext, CallHead, CallOptions, CallOutcome, ChannelOptions, ClientInterceptor,
-    Interceptor, RpcChannel, RpcError, RpcProvider,
+    CallContext, CallHead, CallOptions, ChannelOptions, ClientInterceptor, ClientOutcome,
+    MetadataKey, RpcChannel, RpcError, RpcProvider, ServerInterceptor,
 };
 
 include!(concat!(env!("OUT_DIR"), "/example.rs"));
+
+/// Who calls. Both sides know it by this.
+const TENANT: MetadataKey<String> = MetadataKey::new("tenant");
 
 /// On the caller's side.
 #[derive(Default)]
@@ -29,12 +32,12 @@ struct Tenant {
 impl ClientInterceptor for Tenant {
     fn before(&self, call: &mut CallHead<'_>) -> Result<(), RpcError> {
         if let Some(name) = &self.name {
-            call.user_fields.insert("tenant".to_owned(), name.clone());
+            call.metadata.set(TENANT, name.clone());
         }
         Ok(())
     }
 
-    fn after(&self, outcome: &CallOutcome<'_>) {
+    fn after(&self, outcome: &ClientOutcome<'_>) {
         // On a loop's thread as a rule: count, and leave what takes its time to others.
         if outcome.error.is_some() {
             self.failed.fetch_add(1, Ordering::Relaxed);
@@ -45,12 +48,10 @@ impl ClientInterceptor for Tenant {
 /// On the provider's side.
 struct TenantsOnly;
 
-impl Interceptor for TenantsOnly {
+impl ServerInterceptor for TenantsOnly {
     fn before(&self, call: &CallContext) -> Result<(), RpcError> {
-        match call.user_field("tenant") {
-            Some(_) => Ok(()),
-            None => Err(RpcError::bad_request("no tenant in the metadata")),
-        }
+        call.metadata().require(TENANT)?;
+        Ok(())
     }
 }
 
@@ -58,7 +59,7 @@ struct Echo;
 
 impl EchoService for Echo {
     fn echo(&self, call: &CallContext, request: EchoRequest) -> Result<EchoResponse, RpcError> {
-        let tenant = call.user_field("tenant").unwrap_or_default();
+        let tenant = call.metadata().require(TENANT)?;
         let message = format!("{tenant}: {}", request.message);
         Ok(EchoResponse { message })
     }

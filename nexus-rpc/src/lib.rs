@@ -8,6 +8,7 @@
 //! | `server` | serving: [`RpcProvider`], what stands before its handlers, and what they see |
 //! | `service` | descriptors: what generated code says to both sides |
 //! | `client` | calling: [`RpcChannel`], its connections, and [`Call`] |
+//! | `metadata` | what goes along beside messages: [`Metadata`], [`MetadataKey`] |
 //! | `current`, `trace` | what a handler's own calls inherit: [`CallScope`], [`TraceContext`] |
 //! | `policy` | what a channel decides: balancing, isolation, retries, backup requests; pure |
 //! | [`http`] | HTTP/1.1, the bytes: requests read, answers written; no socket, no page |
@@ -62,7 +63,7 @@
 //! | thread | runs | may block |
 //! |---|---|---|
 //! | a loop | connections; handlers that are [inline](Execution::Inline), and the beginning of those with a [`Responder`]; callbacks of calls; [`Credentials`], [`Authenticator`] | no |
-//! | `rpc-worker-n`, the provider's pool | [pooled](Execution::Pooled) handlers, the default, with the [`Interceptor`]s around them | yes |
+//! | `rpc-worker-n`, the provider's pool | [pooled](Execution::Pooled) handlers, the default, with the [`ServerInterceptor`]s around them | yes |
 //! | the caller's | a request's encoding, [`ClientInterceptor::before`]; an answer's decoding in [`Call::wait`] and in the future | as the caller may |
 //! | the registry's | news of providers | no |
 //!
@@ -91,6 +92,7 @@ mod client;
 mod current;
 pub mod error;
 pub mod http;
+mod metadata;
 mod policy;
 pub mod registry;
 mod server;
@@ -99,20 +101,21 @@ mod trace;
 pub mod wire;
 
 pub use client::{
-    Answer, Backup, BackupOptions, Call, CallHead, CallOptions, CallOutcome, ChannelOptions,
-    ClientInterceptor, Connections, Credentials, EndpointInfo, EndpointState, RawMessage,
-    Readiness, Reply, RetryOptions, RpcChannel,
+    Answer, Backup, BackupOptions, Call, CallHead, CallOptions, ChannelOptions, ClientInterceptor,
+    ClientOutcome, Connections, Credentials, EndpointInfo, EndpointState, RawMessage, Readiness,
+    Reply, RetryOptions, RpcChannel,
 };
 pub use current::{CallScope, Entered};
 pub use error::{ErrorCode, RpcError};
+pub use metadata::{Metadata, MetadataError, MetadataIter, MetadataKey};
 pub use policy::{
     BackupAfter, BreakerOptions, BudgetOptions, FailureWindow, LoadBalancing, SlowCalls,
     ZonePreference,
 };
 pub use server::{
     AdaptiveLimit, AuthContext, Authenticator, CallContext, ConcurrencyLimit, HttpOptions,
-    IncomingCall, Interceptor, Outcome, Pages, ProviderBuilder, ProviderError, ProviderOptions,
-    Responder, RpcProvider,
+    IncomingCall, Pages, ProviderBuilder, ProviderError, ProviderOptions, Responder, RpcProvider,
+    ServerInterceptor, ServerOutcome,
 };
 pub use service::{Execution, MethodDescriptor, Service, ServiceDescriptor};
 pub use trace::{TraceContext, TraceError};

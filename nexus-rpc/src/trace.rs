@@ -13,16 +13,17 @@
 //! Nothing here records spans. A provider reads the context of a call, its handler's own calls carry
 //! children of it, and whoever traces finds them together.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
+use crate::metadata::{Metadata, MetadataKey};
+
 /// The metadata's name for the trace, span and flags.
-pub(crate) const TRACEPARENT: &str = "traceparent";
+pub(crate) const TRACEPARENT: MetadataKey<TraceContext> = MetadataKey::new("traceparent");
 
 /// The metadata's name for what tracing systems add.
-pub(crate) const TRACESTATE: &str = "tracestate";
+pub(crate) const TRACESTATE: MetadataKey<String> = MetadataKey::new("tracestate");
 
 /// The length of a `traceparent` of version 0, and of the known part of a later one.
 const TRACEPARENT_BYTES: usize = 55;
@@ -158,25 +159,27 @@ impl TraceContext {
     }
 
     /// The trace that a call's metadata names; `None` without one, or with one that is malformed.
-    pub fn from_fields(fields: &BTreeMap<String, String>) -> Option<Self> {
+    pub fn from_metadata(metadata: &Metadata) -> Option<Self> {
         // Nearly every call without a trace is without metadata.
-        if fields.is_empty() {
+        if metadata.is_empty() {
             return None;
         }
-        let context = Self::parse(fields.get(TRACEPARENT)?).ok()?;
-        Some(match fields.get(TRACESTATE) {
+        let context = metadata.get(TRACEPARENT).ok()??;
+        Some(match metadata.text(TRACESTATE.name()) {
             Some(state) => context.with_state(state),
             None => context,
         })
     }
 
     /// Puts the trace into a call's metadata, in the place of one that is there.
-    pub fn write_to_fields(&self, fields: &mut BTreeMap<String, String>) {
-        fields.insert(TRACEPARENT.to_owned(), self.to_string());
+    pub fn write_to(&self, metadata: &mut Metadata) {
+        metadata.set_text(TRACEPARENT.name(), self.to_string());
         match &self.state {
-            Some(state) => fields.insert(TRACESTATE.to_owned(), state.as_ref().to_owned()),
-            None => fields.remove(TRACESTATE),
-        };
+            Some(state) => metadata.set_text(TRACESTATE.name(), state.as_ref()),
+            None => {
+                metadata.remove(TRACESTATE);
+            }
+        }
     }
 }
 
@@ -316,10 +319,14 @@ mod tests {
 
     #[test]
     fn a_malformed_trace_in_the_metadata_is_no_trace() {
-        let fields = |text: &str| BTreeMap::from([(TRACEPARENT.to_owned(), text.to_owned())]);
-        assert_eq!(TraceContext::from_fields(&BTreeMap::new()), None);
-        assert_eq!(TraceContext::from_fields(&fields("x")), None);
-        assert!(TraceContext::from_fields(&fields(EXAMPLE)).is_some());
+        let of = |text: &str| {
+            let mut metadata = Metadata::default();
+            metadata.set_text("traceparent", text);
+            TraceContext::from_metadata(&metadata)
+        };
+        assert_eq!(TraceContext::from_metadata(&Metadata::default()), None);
+        assert_eq!(of("x"), None);
+        assert!(of(EXAMPLE).is_some());
     }
 
     proptest! {
@@ -339,10 +346,10 @@ mod tests {
         ) {
             prop_assume!(trace_id != [0; 16] && span_id != [0; 8]);
             let context = TraceContext { trace_id, span_id, flags, state: state.map(Arc::from) };
-            let mut fields = BTreeMap::new();
-            TraceContext::new_root().with_state("old=1").write_to_fields(&mut fields);
-            context.write_to_fields(&mut fields);
-            prop_assert_eq!(TraceContext::from_fields(&fields), Some(context));
+            let mut metadata = Metadata::default();
+            TraceContext::new_root().with_state("old=1").write_to(&mut metadata);
+            context.write_to(&mut metadata);
+            prop_assert_eq!(TraceContext::from_metadata(&metadata), Some(context));
         }
 
         #[test]

@@ -191,12 +191,14 @@ pub mod code {
     pub const GROUP_CHAT_STORE: i32 = 5;
 }
 
-/// Names of the metadata fields of a call from a proxy to a service.
+/// What a proxy sends along with a call to a service.
 pub mod metadata {
-    /// The user of the connection, decimal.
-    pub const USER: &str = "chat-user";
-    /// The proxy's id, decimal.
-    pub const PROXY: &str = "chat-proxy";
-    /// The session's id on that proxy, decimal.
-    pub const SESSION: &str = "chat-session";
+    use nexus_rpc::MetadataKey;
+
+    /// The user of the connection.
+    pub const USER: MetadataKey<i32> = MetadataKey::new("chat-user");
+    /// The proxy's id.
+    pub const PROXY: MetadataKey<u64> = MetadataKey::new("chat-proxy");
+    /// The session's id on that proxy.
+    pub const SESSION: MetadataKey<u64> = MetadataKey::new("chat-session");
 }

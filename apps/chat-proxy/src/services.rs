@@ -69,20 +69,17 @@ impl Services {
 
     /// Metadata of a call for a connection that nobody has logged in on.
     pub(crate) fn anonymous(&self) -> CallOptions {
-        let proxy = self.proxy.as_u64().to_string();
-        CallOptions::default().user_field(metadata::PROXY, proxy)
+        CallOptions::default().with_metadata(metadata::PROXY, self.proxy.as_u64())
     }
 
     /// Metadata of a login.
     pub(crate) fn login(&self, session: SessionId) -> CallOptions {
-        let session = session.0.to_string();
-        self.anonymous().user_field(metadata::SESSION, session)
+        self.anonymous().with_metadata(metadata::SESSION, session.0)
     }
 
     /// Metadata of a call for a user who is logged in.
     pub(crate) fn session(&self, user: i32, session: SessionId) -> CallOptions {
-        self.login(session)
-            .user_field(metadata::USER, user.to_string())
+        self.login(session).with_metadata(metadata::USER, user)
     }
 }
 

@@ -1,18 +1,20 @@
 //! Who calls: what the proxy that authenticated the connection sends along with each call.
 
+use std::borrow::Cow;
+use std::str::FromStr;
+
 use chat_bus::{ProxyId, SessionRef};
 use chat_proto::ids::metadata;
 use chat_store::UserId;
-use nexus_rpc::{CallContext, ErrorCode, RpcError};
+use nexus_rpc::{CallContext, ErrorCode, MetadataKey, RpcError};
 
 /// The user on whose connection the request came. It counts, never what a message body says.
 ///
 /// # Errors
 /// [`ErrorCode::UNAUTHENTICATED`]: the caller is no proxy, or one with a fault.
 pub(crate) fn user(call: &CallContext) -> Result<UserId, RpcError> {
-    number(call, metadata::USER)
-        .and_then(UserId::new)
-        .ok_or_else(|| missing(metadata::USER))
+    let user = field(call, metadata::USER)?;
+    UserId::new(user).ok_or_else(|| unauthenticated("the call's user is none"))
 }
 
 /// The connection that the request came on.
@@ -20,21 +22,17 @@ pub(crate) fn user(call: &CallContext) -> Result<UserId, RpcError> {
 /// # Errors
 /// As [`user`].
 pub(crate) fn session(call: &CallContext) -> Result<SessionRef, RpcError> {
-    let proxy = number(call, metadata::PROXY).ok_or_else(|| missing(metadata::PROXY))?;
-    let session = number(call, metadata::SESSION).ok_or_else(|| missing(metadata::SESSION))?;
     Ok(SessionRef {
-        proxy: ProxyId::from_u64(proxy),
-        session,
+        proxy: ProxyId::from_u64(field(call, metadata::PROXY)?),
+        session: field(call, metadata::SESSION)?,
     })
 }
 
-fn number<T: std::str::FromStr>(call: &CallContext, field: &str) -> Option<T> {
-    call.user_field(field)?.parse().ok()
+fn field<T: FromStr>(call: &CallContext, key: MetadataKey<T>) -> Result<T, RpcError> {
+    let field = call.metadata().require(key);
+    field.map_err(|error| unauthenticated(error.to_string()))
 }
 
-fn missing(field: &str) -> RpcError {
-    RpcError::new(
-        ErrorCode::UNAUTHENTICATED,
-        format!("the call carries no valid {field}"),
-    )
+fn unauthenticated(what: impl Into<Cow<'static, str>>) -> RpcError {
+    RpcError::new(ErrorCode::UNAUTHENTICATED, what)
 }

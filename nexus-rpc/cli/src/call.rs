@@ -9,7 +9,7 @@ use nexus_rpc::{CallOptions, ChannelOptions, RawMessage, Reply};
 use crate::args::{Call, Global};
 use crate::failure::{Failure, printable};
 use crate::print;
-use crate::target::{Target, fields, read_file};
+use crate::target::{Target, read_file};
 use crate::types::{self, Layout};
 
 pub(crate) fn run(global: &Global, args: &Call) -> Result<(), Failure> {
@@ -21,7 +21,7 @@ pub(crate) fn run(global: &Global, args: &Call) -> Result<(), Failure> {
     };
     let options = CallOptions {
         attachment,
-        user_fields: fields(&args.metadata),
+        metadata: args.metadata.iter().cloned().collect(),
         ..CallOptions::default()
     };
     let channel = target.connect(ChannelOptions::default(), 1, global)?;
@@ -60,7 +60,7 @@ pub(crate) fn run(global: &Global, args: &Call) -> Result<(), Failure> {
 
 fn show(target: &Target, args: &Call, reply: Reply<RawMessage>) -> Result<(), Failure> {
     if args.verbose {
-        for (key, value) in &reply.user_fields {
+        for (key, value) in &reply.metadata {
             eprintln!("{}", printable(&format!("{key}={value}")));
         }
     }

@@ -1,6 +1,5 @@
 //! A method ready to be called: its types, and a channel to its providers.
 
-use std::collections::BTreeMap;
 use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
@@ -95,11 +94,6 @@ impl Target {
         }
         Ok(channel)
     }
-}
-
-/// Metadata as it was given; a key given twice has its last value.
-pub(crate) fn fields(metadata: &[(String, String)]) -> BTreeMap<String, String> {
-    metadata.iter().cloned().collect()
 }
 
 pub(crate) fn read_file(path: &Path) -> Result<Bytes, Failure> {

@@ -1,6 +1,5 @@
 //! A call from the caller's side: wait for it, await it, or leave a callback.
 
-use std::collections::BTreeMap;
 use std::future::Future;
 use std::marker::PhantomData;
 use std::pin::Pin;
@@ -14,7 +13,7 @@ use prost::Message;
 use super::flight::{Flight, RawResult};
 use super::options::RawMessage;
 use crate::wire::{Body, BodyError, Limits, Side};
-use crate::{ErrorCode, RpcError};
+use crate::{ErrorCode, Metadata, RpcError};
 
 /// A successful answer.
 #[derive(Debug, Clone, PartialEq)]
@@ -23,8 +22,8 @@ pub struct Reply<A> {
     pub message: A,
     /// The bytes that came beside it; empty when there were none.
     pub attachment: Bytes,
-    /// Metadata of the answer; empty when there was none.
-    pub user_fields: BTreeMap<String, String>,
+    /// What came beside it as metadata; empty when there was none.
+    pub metadata: Metadata,
     /// The call failed with this, and the message is what its fallback gave instead. `None`: the answer
     /// is the provider's.
     pub degraded: Option<RpcError>,
@@ -148,8 +147,7 @@ impl<A> std::fmt::Debug for Call<A> {
 }
 
 fn open<A: Answer>(result: RawResult, limits: &Limits) -> Result<Reply<A>, RpcError> {
-    let mut answered = result?;
-    let user_fields = std::mem::take(&mut answered.frame.meta.user_fields);
+    let answered = result?;
     let body = answered
         .frame
         .open(limits)
@@ -158,7 +156,7 @@ fn open<A: Answer>(result: RawResult, limits: &Limits) -> Result<Reply<A>, RpcEr
     Ok(Reply {
         message,
         attachment: body.attachment,
-        user_fields,
+        metadata: answered.metadata,
         degraded: answered.degraded,
     })
 }

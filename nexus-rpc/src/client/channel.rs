@@ -264,7 +264,7 @@ impl RpcChannel {
                 .and_then(|from| Some(from.trace.as_ref()?.child())),
         };
         if let Some(trace) = trace {
-            trace.write_to_fields(&mut options.user_fields);
+            trace.write_to(&mut options.metadata);
         }
         match inherited.and_then(|from| from.deadline) {
             Some(served) => deadline.min(served),
@@ -285,7 +285,7 @@ impl RpcChannel {
         for (passed, interceptor) in interceptors.iter().enumerate() {
             let mut head = CallHead {
                 method,
-                user_fields: &mut options.user_fields,
+                metadata: &mut options.metadata,
                 timeout,
             };
             if let Err(error) = interceptor.before(&mut head) {
@@ -392,7 +392,7 @@ fn request_frame(
     );
     meta.compress_type = Some(options.compression.number());
     meta.checksum_type = Some(options.checksum.number());
-    meta.user_fields = options.user_fields;
+    meta.user_fields = options.metadata.into_fields();
     if let Some(request) = &mut meta.request {
         request.log_id = options.log_id;
         request.timeout_ms = Some(timeout_ms(timeout));

@@ -22,13 +22,13 @@ use parking_lot::{Condvar, Mutex};
 use smallvec::SmallVec;
 
 use super::endpoint::EndpointId;
-use super::interceptor::{CallOutcome, ClientInterceptor};
+use super::interceptor::{ClientInterceptor, ClientOutcome};
 use super::options::Readiness;
 use super::route::Route;
 use crate::bounds::timeout_ms;
 use crate::policy::backup::BackupTimer;
 use crate::wire::{Frame, Limits, RpcMeta, decode, encode_payload};
-use crate::{ErrorCode, MethodDescriptor, RpcError};
+use crate::{ErrorCode, Metadata, MethodDescriptor, RpcError};
 
 /// Gives an answer in place of a call that failed: the encoded request and the error in, the encoded
 /// response or the error to fail with out.
@@ -55,7 +55,9 @@ pub(crate) struct Plan {
 
 /// A successful answer as it came, or as the fallback gave it.
 pub(crate) struct Answered {
+    /// Without the metadata.
     pub(crate) frame: Frame,
+    pub(crate) metadata: Metadata,
     /// Why the fallback was asked.
     pub(crate) degraded: Option<RpcError>,
 }
@@ -270,7 +272,7 @@ impl Flight {
         state.ending = true;
         let attempts = state.attempts;
         drop(state);
-        self.tell_interceptors(result.as_ref().err(), attempts);
+        self.tell_interceptors(&result, attempts);
         let result = self.degrade(result);
         self.hand_over(self.state.lock(), result);
     }
@@ -300,13 +302,15 @@ impl Flight {
         }
     }
 
-    fn tell_interceptors(&self, error: Option<&RpcError>, attempts: u32) {
+    fn tell_interceptors(&self, result: &RawResult, attempts: u32) {
         let Some(interceptors) = &self.plan.interceptors else {
             return;
         };
-        let outcome = CallOutcome {
+        let none = Metadata::default();
+        let outcome = ClientOutcome {
             method: self.plan.method,
-            error,
+            error: result.as_ref().err(),
+            metadata: result.as_ref().map_or(&none, |answered| &answered.metadata),
             latency: self.plan.started.elapsed(),
             attempts,
         };
@@ -331,6 +335,7 @@ impl Flight {
                     payload,
                     attachment: Bytes::new(),
                 },
+                metadata: Metadata::default(),
                 degraded: result.err(),
             }),
             Ok(Err(error)) => Err(error),
@@ -432,11 +437,13 @@ impl Attempt {
     }
 
     /// The provider has answered with success.
-    pub(crate) fn answered(mut self, frame: Frame) {
+    pub(crate) fn answered(mut self, mut frame: Frame) {
         if let Some(flight) = self.flight.take() {
             flight.state.lock().live -= 1;
+            let fields = std::mem::take(&mut frame.meta.user_fields);
             flight.finish(Ok(Answered {
                 frame,
+                metadata: Metadata::from_fields(fields),
                 degraded: None,
             }));
         }

@@ -35,7 +35,7 @@ mod route;
 pub use call::{Answer, Call, Reply};
 pub use channel::{EndpointInfo, RpcChannel};
 pub use endpoint::EndpointState;
-pub use interceptor::{CallHead, CallOutcome, ClientInterceptor, Credentials};
+pub use interceptor::{CallHead, ClientInterceptor, ClientOutcome, Credentials};
 pub use options::{
     Backup, BackupOptions, CallOptions, ChannelOptions, Connections, RawMessage, Readiness,
     RetryOptions,

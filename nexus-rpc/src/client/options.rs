@@ -1,6 +1,5 @@
 //! What a channel and a call can be told.
 
-use std::collections::BTreeMap;
 use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
@@ -9,9 +8,9 @@ use bytes::Bytes;
 use nexus_net::{Backoff, ConnectionOptions};
 
 use super::interceptor::{ClientInterceptor, Credentials};
-use crate::TraceContext;
 use crate::policy::{BackupAfter, BreakerOptions, BudgetOptions, LoadBalancing, ZonePreference};
 use crate::wire::{ChecksumType, CompressType, Limits};
+use crate::{Metadata, MetadataKey, TraceContext};
 
 /// How a channel calls.
 ///
@@ -195,9 +194,9 @@ pub struct CallOptions {
     pub timeout: Option<Duration>,
     /// Bytes to go out beside the request, neither encoded nor compressed. Default: none.
     pub attachment: Bytes,
-    /// Metadata of the call; the provider's handler sees it in
-    /// [`CallContext::user_field`](crate::CallContext::user_field). Default: none.
-    pub user_fields: BTreeMap<String, String>,
+    /// What goes along beside the request; the provider's handler sees it in
+    /// [`CallContext::metadata`](crate::CallContext::metadata). Default: nothing.
+    pub metadata: Metadata,
     /// A number for the provider's log. Default: none.
     pub log_id: Option<i64>,
     /// How the request is compressed. The provider chooses for its answer. Default: not at all.
@@ -228,10 +227,10 @@ impl CallOptions {
         }
     }
 
-    /// Adds a field to the metadata.
+    /// Puts a value into the metadata.
     #[must_use]
-    pub fn user_field(mut self, name: impl Into<String>, value: impl Into<String>) -> Self {
-        self.user_fields.insert(name.into(), value.into());
+    pub fn with_metadata<T: fmt::Display>(mut self, key: MetadataKey<T>, value: T) -> Self {
+        self.metadata.set(key, value);
         self
     }
 

@@ -51,6 +51,19 @@ impl HttpRequest {
             .map(str::trim)
     }
 
+    /// The fields whose names begin with `prefix`, in whatever case: what stands behind it, and the values.
+    pub fn fields_behind<'a>(
+        &'a self,
+        prefix: &'a str,
+    ) -> impl Iterator<Item = (&'a str, &'a [u8])> {
+        self.fields.iter().filter_map(move |(name, value)| {
+            let (begin, rest) = name.split_at_checked(prefix.len())?;
+            begin
+                .eq_ignore_ascii_case(prefix)
+                .then_some((rest, value.as_ref()))
+        })
+    }
+
     /// The value of `name=value` in the query, as it came.
     pub fn query_value(&self, name: &str) -> Option<&str> {
         let mut pairs = self

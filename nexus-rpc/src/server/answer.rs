@@ -13,14 +13,13 @@ use bytes::{Bytes, BytesMut};
 use nexus_net::{Address, ConnHandle};
 use prost::Message;
 
-use super::incoming::AnswerExtras;
-use super::interceptor::{Entered, Outcome, leave_all};
+use super::interceptor::{Entered, ServerOutcome, leave_all};
 use super::json::JsonMapping;
 use super::serving::{MethodId, Serving};
 use super::stats::Sample;
-use super::web::{Content, WebReply};
+use super::web::{Content, WebAnswer, WebReply};
 use crate::wire::{EncodeError, RpcMeta, encode_frame, encode_payload};
-use crate::{ErrorCode, RpcError};
+use crate::{ErrorCode, Metadata, RpcError};
 
 /// What a connection and the calls that came on it share: the way back, and how many are in work.
 pub(crate) struct ConnectionCalls {
@@ -114,6 +113,13 @@ impl std::fmt::Debug for ConnectionCalls {
     }
 }
 
+/// What goes out beside the response message.
+#[derive(Debug, Default)]
+pub(super) struct AnswerExtras {
+    pub(super) attachment: Bytes,
+    pub(super) metadata: Metadata,
+}
+
 /// How an answer goes back.
 pub(super) enum Way {
     /// As a frame with this correlation id.
@@ -199,7 +205,7 @@ impl Answer {
         match &self.way {
             Way::Frame(id) => {
                 let mut meta = RpcMeta::for_success(*id);
-                meta.user_fields = extras.user_fields;
+                meta.user_fields = extras.metadata.into_fields();
                 let limits = calls.serving.limits;
                 let attachment = extras.attachment;
                 self.send_frame(&calls, *id, None, |out| {
@@ -207,8 +213,11 @@ impl Answer {
                 });
             }
             Way::Http(reply) => {
-                let body = self.http_body(&calls, reply.content, response);
-                self.send_http(&calls, reply, body);
+                let head_bytes_max = calls.serving.http.limits.head_bytes_max;
+                let end = self
+                    .http_body(&calls, reply.content, response)
+                    .and_then(|body| WebAnswer::new(body, &extras, head_bytes_max));
+                self.send_http(&calls, reply, end);
             }
         }
     }
@@ -278,8 +287,13 @@ impl Answer {
         calls.end();
     }
 
-    fn send_http(&self, calls: &ConnectionCalls, reply: &WebReply, end: Result<Bytes, RpcError>) {
-        let response_bytes = end.as_ref().map_or(0, Bytes::len);
+    fn send_http(
+        &self,
+        calls: &ConnectionCalls,
+        reply: &WebReply,
+        end: Result<WebAnswer, RpcError>,
+    ) {
+        let response_bytes = end.as_ref().map_or(0, |answer| answer.body.len());
         self.count(calls, end.as_ref().err(), response_bytes);
         reply.set(end);
         let _ = calls.conn.wake();
@@ -308,7 +322,7 @@ impl Answer {
         let latency = self.received.elapsed();
         let request_bytes = self.request_bytes;
         if let Some(entered) = &self.entered {
-            let outcome = Outcome {
+            let outcome = ServerOutcome {
                 error,
                 latency,
                 request_bytes,

@@ -9,7 +9,7 @@
 //! Every call is answered exactly once: an [`IncomingCall`] or a [`Responder`] that is dropped
 //! without an answer answers by being dropped.
 
-use std::collections::BTreeMap;
+use std::fmt;
 use std::marker::PhantomData;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 use std::sync::{Arc, OnceLock};
@@ -21,13 +21,13 @@ use parking_lot::Mutex;
 use prost::Message;
 
 use super::AuthContext;
-use super::answer::{Answer, ConnectionCalls, Way};
+use super::answer::{Answer, AnswerExtras, ConnectionCalls, Way};
 use super::interceptor::enter_all;
 use super::serving::MethodId;
 use super::web::WebReply;
 use crate::service::MethodDescriptor;
-use crate::wire::{Frame, RpcMeta, Side};
-use crate::{CallScope, Entered, ErrorCode, RpcError, TraceContext};
+use crate::wire::{Frame, Side};
+use crate::{CallScope, Entered, ErrorCode, Metadata, MetadataKey, RpcError, TraceContext};
 
 /// What a handler can know of the call it serves. Clones are of the same call.
 #[derive(Debug, Clone)]
@@ -37,17 +37,11 @@ pub struct CallContext {
     auth: Option<Arc<AuthContext>>,
     deadline: Option<Instant>,
     trace: Option<TraceContext>,
-    meta: RpcMeta,
+    metadata: Metadata,
+    log_id: i64,
     attachment: Bytes,
     /// Made when the first is set: most answers have none.
     extras: OnceLock<Arc<Mutex<AnswerExtras>>>,
-}
-
-/// What goes out beside the response message.
-#[derive(Debug, Default)]
-pub(super) struct AnswerExtras {
-    pub(super) attachment: Bytes,
-    pub(super) user_fields: BTreeMap<String, String>,
 }
 
 impl CallContext {
@@ -96,9 +90,9 @@ impl CallContext {
         self.scope().enter()
     }
 
-    /// A field of the call's metadata.
-    pub fn user_field(&self, name: &str) -> Option<&str> {
-        self.meta.user_fields.get(name).map(String::as_str)
+    /// What came beside the request: of `call.metadata().require(TENANT)?` a handler may return the error.
+    pub fn metadata(&self) -> &Metadata {
+        &self.metadata
     }
 
     /// The bytes that came beside the request; empty when there were none.
@@ -108,23 +102,17 @@ impl CallContext {
 
     /// The caller's number for its log, 0 when it gave none.
     pub fn log_id(&self) -> i64 {
-        self.meta
-            .request
-            .as_ref()
-            .map_or(0, |request| request.log_id())
+        self.log_id
     }
 
-    /// Bytes to go out beside the response. Not sent with an error.
+    /// Bytes to go out beside the response. Sent neither with an error nor over HTTP.
     pub fn set_response_attachment(&self, attachment: Bytes) {
         self.extras().lock().attachment = attachment;
     }
 
     /// Metadata to go out with the response. Not sent with an error.
-    pub fn set_response_user_field(&self, name: impl Into<String>, value: impl Into<String>) {
-        self.extras()
-            .lock()
-            .user_fields
-            .insert(name.into(), value.into());
+    pub fn set_response_metadata<T: fmt::Display>(&self, key: MetadataKey<T>, value: T) {
+        self.extras().lock().metadata.set(key, value);
     }
 
     fn extras(&self) -> &Arc<Mutex<AnswerExtras>> {
@@ -189,15 +177,10 @@ impl IncomingCall {
         received: Instant,
         calls: Arc<ConnectionCalls>,
     ) -> Self {
-        let meta = RpcMeta {
-            request: frame.meta.request.take(),
-            user_fields: std::mem::take(&mut frame.meta.user_fields),
-            ..Default::default()
-        };
-        let timeout_ms = meta
-            .request
-            .as_ref()
-            .map_or(0, |request| request.timeout_ms());
+        let metadata = Metadata::from_fields(std::mem::take(&mut frame.meta.user_fields));
+        let request = frame.meta.request.take();
+        let (timeout_ms, log_id) =
+            request.map_or((0, 0), |request| (request.timeout_ms(), request.log_id()));
         let deadline = u64::try_from(timeout_ms)
             .ok()
             .filter(|&timeout_ms| timeout_ms > 0)
@@ -214,8 +197,9 @@ impl IncomingCall {
             calls,
             auth,
             deadline,
-            trace: TraceContext::from_fields(&meta.user_fields),
-            meta,
+            trace: TraceContext::from_metadata(&metadata),
+            metadata,
+            log_id,
             attachment: frame.attachment.clone(),
             extras: OnceLock::new(),
         };
@@ -356,8 +340,8 @@ impl<A: Message> Responder<A> {
     }
 }
 
-impl<A> std::fmt::Debug for Responder<A> {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl<A> fmt::Debug for Responder<A> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Responder").finish_non_exhaustive()
     }
 }

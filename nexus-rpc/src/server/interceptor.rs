@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use crate::{CallContext, RpcError};
 
-/// Sees every call of a provider before its handler and after it: to log, measure, or refuse.
+/// Runs around every handler of a provider: to add metadata to the answer, log, measure, or refuse. A channel's
+/// counterpart is [`ClientInterceptor`](crate::ClientInterceptor).
 ///
 /// Several stand around the handler like shells: `before` in the order in which they were given to the
 /// provider, `after` in the opposite one. Calls that never got as far, because the method is unknown, the
@@ -14,9 +15,10 @@ use crate::{CallContext, RpcError};
 ///
 /// A panic in `before` fails the call as one in the handler does; one in `after` is logged, and the
 /// call is answered as it would have been.
-pub trait Interceptor: Send + Sync + 'static {
+pub trait ServerInterceptor: Send + Sync + 'static {
     /// Before the request is decoded and handled; on the thread of the method's
-    /// [`Execution`](crate::Execution), where it may block only if the handler may.
+    /// [`Execution`](crate::Execution), where it may block only if the handler may. Metadata that it sets for the
+    /// answer goes out with the handler's own.
     ///
     /// # Errors
     /// What the call is refused with. Then neither the handler nor the interceptors behind this one run, nor
@@ -28,15 +30,15 @@ pub trait Interceptor: Send + Sync + 'static {
 
     /// The answer is written and about to leave; on the thread that answers. Must not block: it may be
     /// a loop's.
-    fn after(&self, call: &CallContext, outcome: &Outcome<'_>) {
+    fn after(&self, call: &CallContext, outcome: &ServerOutcome<'_>) {
         let _ = (call, outcome);
     }
 }
 
-/// How a call ended, as an interceptor's [`after`](Interceptor::after) sees it.
+/// How a call ended, as an interceptor's [`after`](ServerInterceptor::after) sees it.
 #[derive(Clone, Copy, Debug)]
 #[non_exhaustive]
-pub struct Outcome<'a> {
+pub struct ServerOutcome<'a> {
     /// What the call failed with; `None` after a success.
     pub error: Option<&'a RpcError>,
     /// From when the request had arrived until now, waiting included.
@@ -55,7 +57,7 @@ pub(super) struct Entered {
 
 /// Runs every `before`, noting in `entered` what there is to leave.
 pub(super) fn enter_all(
-    interceptors: &[Arc<dyn Interceptor>],
+    interceptors: &[Arc<dyn ServerInterceptor>],
     context: &CallContext,
     entered: &mut Option<Box<Entered>>,
 ) -> Result<(), RpcError> {
@@ -75,9 +77,9 @@ pub(super) fn enter_all(
 
 /// Runs `after` of those that were entered, the last one first.
 pub(super) fn leave_all(
-    interceptors: &[Arc<dyn Interceptor>],
+    interceptors: &[Arc<dyn ServerInterceptor>],
     entered: &Entered,
-    outcome: &Outcome<'_>,
+    outcome: &ServerOutcome<'_>,
 ) {
     for interceptor in interceptors.iter().take(entered.count).rev() {
         let leave = AssertUnwindSafe(|| interceptor.after(&entered.context, outcome));

@@ -14,7 +14,7 @@
 //! | `connection` | one caller's connection: which protocol; frames in, refusals out |
 //! | `incoming` | the call as a handler sees it: [`CallContext`], [`IncomingCall`], [`Responder`] |
 //! | `answer` | the obligation to answer, and the way back |
-//! | `interceptor` | [`Interceptor`]: code around every handler |
+//! | `interceptor` | [`ServerInterceptor`]: code around every handler |
 //! | `auth` | [`Authenticator`]: who calls |
 //! | `limit` | how many calls may be in work: constant, or by measured latency |
 //! | `stats`, `recent` | counters and latencies, written without a lock, and what they were a while ago |
@@ -39,7 +39,7 @@ mod web;
 
 pub use auth::{AuthContext, Authenticator};
 pub use incoming::{CallContext, IncomingCall, Responder};
-pub use interceptor::{Interceptor, Outcome};
+pub use interceptor::{ServerInterceptor, ServerOutcome};
 pub use limit::{AdaptiveLimit, ConcurrencyLimit};
 pub use options::{HttpOptions, Pages, ProviderOptions};
 pub use provider::{ProviderBuilder, ProviderError, RpcProvider};

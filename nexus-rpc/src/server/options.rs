@@ -31,7 +31,12 @@ pub struct HttpOptions {
     pub pages: Pages,
     /// Whether methods can be called by `POST /package.Service/Method`, with the content types
     /// `application/json` and `application/proto`. The field `x-timeout-ms` is the call's timeout,
-    /// `traceparent` its trace, and `authorization` what an authenticator is shown. Default: yes.
+    /// `traceparent` its trace, and `authorization` what an authenticator is shown.
+    ///
+    /// Metadata is in fields `Nexus-Meta-<name>`, of the request and of the answer, with percent-encoded
+    /// values: at most [`head_bytes_max`](HttpLimits::head_bytes_max) of it, or the call fails. Attachments do not
+    /// travel over HTTP: a handler sees an empty one, and one that it sets is left out; the answer's field
+    /// `Nexus-Attachment-Left-Out` says how many bytes it had. Default: yes.
     pub calls: bool,
     /// How large requests may be.
     pub limits: HttpLimits,

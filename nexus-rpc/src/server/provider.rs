@@ -11,7 +11,7 @@ use super::limit::Limiter;
 use super::recent::keep_copying;
 use super::serving::{Parts, Serving};
 use super::web::Offer;
-use super::{Authenticator, ConcurrencyLimit, Interceptor, Pages, ProviderOptions};
+use super::{Authenticator, ConcurrencyLimit, Pages, ProviderOptions, ServerInterceptor};
 use crate::bounds::{deadline_after, with_room_for_frames};
 use crate::registry::{MethodInfo, Provider, Registration, Registry};
 use crate::service::{MethodDescriptor, Service};
@@ -42,7 +42,7 @@ pub struct ProviderBuilder {
     registry: Option<Arc<dyn Registry>>,
     loops: Option<Arc<LoopGroup>>,
     method_limits: Vec<(String, ConcurrencyLimit)>,
-    interceptors: Vec<Arc<dyn Interceptor>>,
+    interceptors: Vec<Arc<dyn ServerInterceptor>>,
     authenticator: Option<Arc<dyn Authenticator>>,
 }
 
@@ -77,7 +77,7 @@ impl ProviderBuilder {
 
     /// Adds an interceptor inside those that were added before.
     #[must_use]
-    pub fn interceptor(mut self, interceptor: impl Interceptor) -> Self {
+    pub fn interceptor(mut self, interceptor: impl ServerInterceptor) -> Self {
         self.interceptors.push(Arc::new(interceptor));
         self
     }

@@ -15,7 +15,7 @@ use super::limit::Limiter;
 use super::recent::Recent;
 use super::stats::{MethodStats, Sample};
 use super::{
-    AuthContext, Authenticator, ConcurrencyLimit, HttpOptions, Interceptor, ProviderError,
+    AuthContext, Authenticator, ConcurrencyLimit, HttpOptions, ProviderError, ServerInterceptor,
 };
 use crate::service::{MethodDescriptor, Service, ServiceDescriptor};
 use crate::wire::Limits;
@@ -46,7 +46,7 @@ pub(crate) struct Serving {
     pub(crate) pool: WorkerPool,
     pub(crate) limits: Limits,
     pub(crate) limiter: Limiter,
-    pub(crate) interceptors: Vec<Arc<dyn Interceptor>>,
+    pub(crate) interceptors: Vec<Arc<dyn ServerInterceptor>>,
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     pub(crate) http: HttpOptions,
     pub(crate) loops: Vec<LoopHandle>,
@@ -69,7 +69,7 @@ pub(super) struct Parts<'a> {
     pub(super) loops: Vec<LoopHandle>,
     /// By `package.Service.Method`.
     pub(super) method_limits: Vec<(String, ConcurrencyLimit)>,
-    pub(super) interceptors: Vec<Arc<dyn Interceptor>>,
+    pub(super) interceptors: Vec<Arc<dyn ServerInterceptor>>,
     pub(super) authenticator: Option<Arc<dyn Authenticator>>,
 }
 

@@ -3,7 +3,7 @@
 use std::sync::mpsc;
 
 use bytes::Bytes;
-use nexus_rpc::{CallHead, CallOutcome, ClientInterceptor, Credentials, TraceContext};
+use nexus_rpc::{CallHead, ClientInterceptor, ClientOutcome, Credentials, TraceContext};
 
 use crate::fakes::{Asked, Fake};
 use crate::*;
@@ -19,19 +19,20 @@ impl ClientInterceptor for Noting {
         let _ = self
             .notes
             .send(format!("{} before {}", self.name, call.method.name));
-        call.user_fields
-            .insert("k".to_owned(), self.name.to_owned());
+        call.metadata.set(K, self.name.to_owned());
         match self.name {
             "refusing" => Err(RpcError::new(ErrorCode::REJECTED, "not today")),
             _ => Ok(()),
         }
     }
 
-    fn after(&self, outcome: &CallOutcome<'_>) {
+    fn after(&self, outcome: &ClientOutcome<'_>) {
         let code = outcome.error.map(RpcError::code);
-        let _ = self
-            .notes
-            .send(format!("{} after {code:?} {}", self.name, outcome.attempts));
+        let answered = outcome.metadata.text("k").unwrap_or("nothing");
+        let _ = self.notes.send(format!(
+            "{} after {code:?} {} {answered}",
+            self.name, outcome.attempts
+        ));
     }
 }
 
@@ -53,7 +54,7 @@ fn interceptors_wrap_a_call_in_their_order() {
     let (options, noted) = with_interceptors(&["outer", "inner"]);
     let setting = setting_with(ProviderOptions::default(), options);
     let reply = setting.client.pooled(&text("a")).wait().unwrap();
-    assert_eq!(reply.user_fields["k"], "inner");
+    assert_eq!(reply.metadata.text("k"), Some("inner"));
     assert_eq!(
         code(setting.client.pooled(&text("fail")).wait()),
         ErrorCode::new(12345)
@@ -64,12 +65,12 @@ fn interceptors_wrap_a_call_in_their_order() {
         [
             "outer before Pooled",
             "inner before Pooled",
-            "inner after None 1",
-            "outer after None 1",
+            "inner after None 1 inner",
+            "outer after None 1 inner",
             "outer before Pooled",
             "inner before Pooled",
-            "inner after Some(E12345) 1",
-            "outer after Some(E12345) 1",
+            "inner after Some(E12345) 1 nothing",
+            "outer after Some(E12345) 1 nothing",
         ]
     );
 }
@@ -87,7 +88,7 @@ fn a_refused_call_is_not_sent_and_only_those_it_passed_hear_its_end() {
     let expected = [
         "outer before Pooled",
         "refusing before Pooled",
-        "outer after Some(EREJECT (1018)) 0",
+        "outer after Some(EREJECT (1018)) 0 nothing",
     ];
     assert_eq!(notes, expected);
     assert_eq!(setting.seen.calls(), 0);

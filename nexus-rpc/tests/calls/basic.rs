@@ -30,14 +30,14 @@ fn attachment_and_metadata_travel_both_ways() {
         attachment: Bytes::from_static(b"raw"),
         ..Default::default()
     };
-    let options = options.user_field("k", "v");
+    let options = options.with_metadata(K, "v".to_owned());
     let reply = setting
         .client
         .pooled_with(&text("a"), options)
         .wait()
         .unwrap();
     assert_eq!(reply.attachment, "raw");
-    assert_eq!(reply.user_fields["k"], "v");
+    assert_eq!(reply.metadata.text("k"), Some("v"));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use bytes::BytesMut;
 use nexus_net::Address;
 use nexus_rpc::wire::{Frame, Limits, decode, encode_payload};
-use nexus_rpc::{AuthContext, Authenticator, Interceptor};
+use nexus_rpc::{AuthContext, Authenticator, ServerInterceptor};
 
 use crate::*;
 
@@ -36,7 +36,7 @@ impl EchoService for Echo {
             return Err(RpcError::new(code, "asked to fail"));
         }
         if message.starts_with("uf:") {
-            call.set_response_user_field("rk", "rv");
+            call.set_response_metadata(MetadataKey::new("rk"), "rv");
         }
         Ok(EchoResponse { message })
     }
@@ -136,7 +136,7 @@ impl Authenticator for SecretToken {
 /// Who called, as the handlers saw it.
 struct Callers(Arc<Mutex<Vec<AuthContext>>>);
 
-impl Interceptor for Callers {
+impl ServerInterceptor for Callers {
     fn before(&self, call: &CallContext) -> Result<(), RpcError> {
         self.0.lock().extend(call.auth().cloned());
         Ok(())

@@ -3,10 +3,13 @@
 use std::time::Instant;
 
 use nexus_rpc::{
-    AdaptiveLimit, ConcurrencyLimit, Interceptor, Outcome, ProviderError, TraceContext,
+    AdaptiveLimit, ConcurrencyLimit, ProviderError, ServerInterceptor, ServerOutcome, TraceContext,
 };
 
 use crate::*;
+
+/// What the inner interceptor is to do.
+const INNER: MetadataKey<String> = MetadataKey::new("inner");
 
 /// What interceptors and handlers did, in its order.
 type Journal = Arc<Mutex<Vec<String>>>;
@@ -16,24 +19,25 @@ struct Noting {
     journal: Journal,
 }
 
-impl Interceptor for Noting {
+impl ServerInterceptor for Noting {
     fn before(&self, call: &CallContext) -> Result<(), RpcError> {
         let name = self.name;
         self.journal.lock().push(format!("{name} before"));
-        match call.user_field(name) {
+        match call.metadata().text(name) {
             Some("refuse") => Err(RpcError::new(ErrorCode::new(77), "refused")),
             Some("panic before") => panic!("asked to"),
             _ => Ok(()),
         }
     }
 
-    fn after(&self, call: &CallContext, outcome: &Outcome<'_>) {
+    fn after(&self, call: &CallContext, outcome: &ServerOutcome<'_>) {
         let code = outcome.error.map_or(0, |error| error.code().number());
         self.journal
             .lock()
             .push(format!("{} after {code}", self.name));
         assert!(outcome.response_bytes > 12 && outcome.latency < LONG);
-        assert_ne!(call.user_field(self.name), Some("panic after"), "asked to");
+        let asked = call.metadata().text(self.name);
+        assert_ne!(asked, Some("panic after"), "asked to");
     }
 }
 
@@ -101,7 +105,7 @@ fn interceptors_stand_around_every_kind_of_handler_in_order() {
 #[test]
 fn a_refusal_spares_the_handler_and_what_stands_inside() {
     let (provider, client, journal) = intercepted();
-    let options = CallOptions::timeout(LONG).user_field("inner", "refuse");
+    let options = CallOptions::timeout(LONG).with_metadata(INNER, "refuse".to_owned());
     assert_eq!(in_each_way(&client, "a", &options), [77; 3]);
     let journal = journal.lock().clone();
     let count = |what: &str| journal.iter().filter(|said| *said == what).count();
@@ -114,10 +118,10 @@ fn a_refusal_spares_the_handler_and_what_stands_inside() {
 #[test]
 fn an_interceptor_that_panics_before_fails_its_call_and_after_changes_nothing() {
     let (provider, client, _journal) = intercepted();
-    let before = CallOptions::timeout(LONG).user_field("inner", "panic before");
+    let before = CallOptions::timeout(LONG).with_metadata(INNER, "panic before".to_owned());
     let internal = ErrorCode::INTERNAL.number();
     assert_eq!(in_each_way(&client, "a", &before), [internal; 3]);
-    let after = CallOptions::timeout(LONG).user_field("inner", "panic after");
+    let after = CallOptions::timeout(LONG).with_metadata(INNER, "panic after".to_owned());
     assert_eq!(in_each_way(&client, "a", &after), [0; 3]);
     // Also while the panic of a handler is on its way.
     assert_eq!(in_each_way(&client, "panic", &after), [internal; 3]);
@@ -241,7 +245,7 @@ fn nothing_that_waited_beyond_its_deadline_is_run_and_all_else_is() {
 
 struct Tracing(Arc<Mutex<Vec<Option<TraceContext>>>>);
 
-impl Interceptor for Tracing {
+impl ServerInterceptor for Tracing {
     fn before(&self, call: &CallContext) -> Result<(), RpcError> {
         self.0.lock().push(call.trace().cloned());
         Ok(())
@@ -259,8 +263,9 @@ fn a_call_s_trace_is_seen_and_a_malformed_one_is_none() {
     let client = ModesClient::new(channel_to([provider.local_addr()]));
     let root = TraceContext::new_root().with_state("vendor=1");
     let mut traced = CallOptions::default();
-    root.write_to_fields(&mut traced.user_fields);
-    let malformed = CallOptions::default().user_field("traceparent", "00-zz");
+    root.write_to(&mut traced.metadata);
+    let mut malformed = CallOptions::default();
+    malformed.metadata.set_text("traceparent", "00-zz");
     for options in [traced, malformed] {
         client.inline_with(&text("a"), options).wait().unwrap();
     }

@@ -5,27 +5,29 @@ use std::net::TcpStream;
 use std::sync::atomic::AtomicBool;
 
 use nexus_net::Address;
-use nexus_rpc::{AuthContext, Authenticator, ConcurrencyLimit, HttpOptions, Interceptor, Pages};
+use nexus_rpc::{
+    AuthContext, Authenticator, ConcurrencyLimit, HttpOptions, Pages, ServerInterceptor,
+};
 use prost_reflect::DescriptorPool;
 use serde_json::Value;
 
 use crate::*;
 
 /// One connection.
-struct Http {
+pub(crate) struct Http {
     stream: BufReader<TcpStream>,
 }
 
 /// An answer.
 #[derive(Debug)]
-struct Answer {
-    status: u16,
-    head: String,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
+    pub(crate) head: String,
     body: String,
 }
 
 impl Answer {
-    fn json(&self) -> Value {
+    pub(crate) fn json(&self) -> Value {
         serde_json::from_str(&self.body).unwrap_or_else(|error| panic!("{error}: {self:?}"))
     }
 
@@ -35,7 +37,7 @@ impl Answer {
 }
 
 impl Http {
-    fn connect(address: SocketAddr) -> Self {
+    pub(crate) fn connect(address: SocketAddr) -> Self {
         let stream = TcpStream::connect(address).unwrap();
         stream.set_read_timeout(Some(LONG)).unwrap();
         stream.set_nodelay(true).unwrap();
@@ -79,7 +81,7 @@ impl Http {
         self.read()
     }
 
-    fn post(&mut self, method: &str, fields: &str, json: &str) -> Answer {
+    pub(crate) fn post(&mut self, method: &str, fields: &str, json: &str) -> Answer {
         self.write(&post(method, fields, json));
         self.read()
     }
@@ -93,7 +95,7 @@ fn post(method: &str, fields: &str, json: &str) -> String {
     )
 }
 
-fn serve(options: ProviderOptions) -> (RpcProvider, Arc<Seen>) {
+pub(crate) fn serve(options: ProviderOptions) -> (RpcProvider, Arc<Seen>) {
     let registry: Arc<dyn Registry> = Arc::new(InProcessRegistry::new());
     provide(&registry, &loops(), options)
 }
@@ -274,7 +276,7 @@ impl Authenticator for Token {
 #[derive(Clone, Default)]
 struct Users(Arc<Mutex<Vec<String>>>);
 
-impl Interceptor for Users {
+impl ServerInterceptor for Users {
     fn before(&self, call: &CallContext) -> Result<(), RpcError> {
         let user = call.auth().map_or("nobody", |auth| auth.user());
         self.0.lock().push(user.to_owned());

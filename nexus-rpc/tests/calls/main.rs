@@ -11,6 +11,7 @@ mod faults;
 mod guards;
 mod health;
 mod http;
+mod http_beside;
 mod limits;
 mod load;
 mod routing;
@@ -24,8 +25,8 @@ use bytes::Bytes;
 use nexus_net::{LoopGroup, on_loop_thread};
 use nexus_rpc::registry::{InProcessRegistry, Provider, Registry, StaticRegistry};
 use nexus_rpc::{
-    CallContext, CallOptions, ChannelOptions, ErrorCode, ProviderOptions, Responder, RpcChannel,
-    RpcError, RpcProvider,
+    CallContext, CallOptions, ChannelOptions, ErrorCode, MetadataKey, ProviderOptions, Responder,
+    RpcChannel, RpcError, RpcProvider,
 };
 use parking_lot::{Condvar, Mutex};
 
@@ -34,6 +35,9 @@ mod modes {
     include!(concat!(env!("OUT_DIR"), "/nexus.test.rs"));
 }
 use modes::{Modes, ModesClient, ModesServer, Text};
+
+/// What the service sends back as it came.
+const K: MetadataKey<String> = MetadataKey::new("k");
 
 /// How long a test waits for what has to happen.
 const LONG: Duration = Duration::from_secs(20);
@@ -85,8 +89,8 @@ impl Modes for Service {
             }
             _ => {
                 call.set_response_attachment(call.attachment().clone());
-                if let Some(value) = call.user_field("k") {
-                    call.set_response_user_field("k", value);
+                if let Some(value) = call.metadata().get(K)? {
+                    call.set_response_metadata(K, value);
                 }
                 Ok(request)
             }

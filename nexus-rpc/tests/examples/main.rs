@@ -29,7 +29,7 @@ fn an_attachment_goes_there_and_back_beside_the_message() {
     let reply = attachment::run(Bytes::from_static(b"attached")).unwrap();
     assert_eq!(reply.attachment, b"dehcatta"[..]);
     assert_eq!(reply.message.message, "turn this round");
-    assert_eq!(reply.user_fields["content-type"], "text/plain");
+    assert_eq!(reply.metadata.text("content-type"), Some("text/plain"));
 }
 
 #[test]

@@ -9,9 +9,9 @@ use nexus_net::LoopGroup;
 use nexus_rpc::registry::{self, InProcessRegistry, Provider, Registry, StaticRegistry};
 use nexus_rpc::{
     AdaptiveLimit, BackupAfter, BackupOptions, BreakerOptions, CallContext, CallOptions,
-    ChannelOptions, ConcurrencyLimit, Connections, ErrorCode, Interceptor, LoadBalancing, Outcome,
+    ChannelOptions, ConcurrencyLimit, Connections, ErrorCode, LoadBalancing, MetadataKey,
     ProviderBuilder, ProviderOptions, Responder, RetryOptions, RpcChannel, RpcError, RpcProvider,
-    TraceContext, ZonePreference,
+    ServerInterceptor, ServerOutcome, TraceContext, ZonePreference,
 };
 
 use shop::*;
@@ -22,6 +22,8 @@ mod shop {
 }
 
 type Result<T = (), E = Box<dyn std::error::Error>> = std::result::Result<T, E>;
+
+const TENANT: MetadataKey<String> = MetadataKey::new("tenant");
 
 struct Warehouse;
 
@@ -125,7 +127,7 @@ fn a_call_has_options_of_its_own() -> Result {
     };
 
     let options = CallOptions::timeout(Duration::from_millis(200))
-        .user_field("tenant", "acme")
+        .with_metadata(TENANT, "acme".to_owned())
         .wait_for_ready();
     let receipt = orders.place_with(&order, options).wait()?;
     assert_eq!(receipt.message.number, 1);
@@ -133,6 +135,12 @@ fn a_call_has_options_of_its_own() -> Result {
     let call = orders.place(&order);
     call.cancel();
     Ok(())
+}
+
+#[allow(dead_code, reason = "compiled for the guide")]
+fn whose(call: &CallContext) -> Result<String, RpcError> {
+    let tenant = call.metadata().require(TENANT)?;
+    Ok(tenant)
 }
 
 /// A handler that calls another service.
@@ -225,8 +233,8 @@ fn a_cluster() -> Result {
 
 struct Slow(Duration);
 
-impl Interceptor for Slow {
-    fn after(&self, call: &CallContext, outcome: &Outcome<'_>) {
+impl ServerInterceptor for Slow {
+    fn after(&self, call: &CallContext, outcome: &ServerOutcome<'_>) {
         if outcome.latency > self.0 {
             let trace = call.trace().map(TraceContext::to_string);
             log::warn!(

@@ -49,9 +49,9 @@ pub(crate) struct State {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Call {
     pub(crate) name: &'static str,
-    pub(crate) user: Option<String>,
-    pub(crate) proxy: Option<String>,
-    pub(crate) session: Option<String>,
+    pub(crate) user: Option<i32>,
+    pub(crate) proxy: Option<u64>,
+    pub(crate) session: Option<u64>,
 }
 
 impl Fake {
@@ -123,12 +123,12 @@ impl Fake {
     }
 
     fn note(&self, name: &'static str, call: &CallContext) {
-        let field = |field| call.user_field(field).map(str::to_owned);
+        let metadata = call.metadata();
         let call = Call {
             name,
-            user: field(metadata::USER),
-            proxy: field(metadata::PROXY),
-            session: field(metadata::SESSION),
+            user: metadata.get(metadata::USER).expect("an id"),
+            proxy: metadata.get(metadata::PROXY).expect("an id"),
+            session: metadata.get(metadata::SESSION).expect("an id"),
         };
         self.script(|state| state.calls.push(call));
     }
@@ -213,12 +213,7 @@ fn parties(request: &FriendChatRequest) -> (i32, i32) {
 }
 
 fn session(call: &CallContext) -> SessionRef {
-    let number = |field| {
-        call.user_field(field)
-            .expect("sent")
-            .parse()
-            .expect("a number")
-    };
+    let number = |key| call.metadata().require(key).expect("sent");
     SessionRef {
         proxy: ProxyId::from_u64(number(metadata::PROXY)),
         session: number(metadata::SESSION),
@@ -331,11 +326,7 @@ impl UserServiceRpc for Fake {
         request: FetchPendingRequest,
     ) -> Result<FetchPendingResponse, RpcError> {
         self.note("fetch_pending", call);
-        let user: i32 = call
-            .user_field(metadata::USER)
-            .expect("sent")
-            .parse()
-            .expect("an id");
+        let user = call.metadata().require(metadata::USER).expect("sent");
         let state = self.state.lock();
         let mut answer = FetchPendingResponse {
             error_code: code::SUCCESS,

@@ -19,7 +19,7 @@ fn a_connection_that_closes_logs_its_user_out() {
     drop(client);
     setting.fake.wait("the logout", |state| {
         let last = state.calls.last().expect("a call");
-        last.name == "logout" && last.user.as_deref() == Some("1") && last.session.is_some()
+        last.name == "logout" && last.user == Some(1) && last.session.is_some()
     });
     assert!(!setting.is_online(1));
     assert_eq!(setting.proxy.sessions(), 0);

@@ -135,16 +135,13 @@ fn a_users_requests_are_forwarded_with_who_asks() {
         .fake
         .script(|state| std::mem::take(&mut state.calls));
     assert_eq!(calls.len(), 1 + user_requests().len());
-    let proxy = setting.proxy.id().as_u64().to_string();
-    let session = calls[0].session.clone();
+    let proxy = setting.proxy.id().as_u64();
+    let session = calls[0].session;
     assert!(session.is_some());
     for call in calls {
-        let user = (call.name != "login").then(|| "1".to_owned());
+        let user = (call.name != "login").then_some(1);
         assert_eq!(call.user, user, "{call:?}");
-        assert_eq!(
-            (call.proxy.as_ref(), &call.session),
-            (Some(&proxy), &session)
-        );
+        assert_eq!((call.proxy, call.session), (Some(proxy), session));
     }
 }
 

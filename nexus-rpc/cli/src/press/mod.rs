@@ -23,7 +23,7 @@ use self::report::Report;
 use crate::args::{CALLERS_MAX, Global, Press};
 use crate::failure::Failure;
 use crate::print;
-use crate::target::{Target, fields};
+use crate::target::Target;
 
 /// Callers when nobody says how many, flat out.
 const CALLERS_DEFAULT: usize = 32;
@@ -57,7 +57,7 @@ pub(crate) fn run(global: &Global, args: &Press) -> Result<(), Failure> {
         method: target.method,
         request,
         options: CallOptions {
-            user_fields: fields(&args.metadata),
+            metadata: args.metadata.iter().cloned().collect(),
             ..CallOptions::default()
         },
         pace,

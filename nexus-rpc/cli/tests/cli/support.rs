@@ -9,7 +9,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use nexus_rpc::{CallContext, ErrorCode, ProviderBuilder, RpcError, RpcProvider};
+use nexus_rpc::{CallContext, ErrorCode, MetadataKey, ProviderBuilder, RpcError, RpcProvider};
 
 #[allow(missing_docs, unreachable_pub, clippy::all)]
 mod generated {
@@ -22,6 +22,9 @@ use generated::{
 
 /// How long a test waits for what has to happen.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Who buys.
+const CUSTOMER: MetadataKey<String> = MetadataKey::new("customer");
 
 /// The calls that reached a shop.
 #[derive(Clone, Default)]
@@ -40,8 +43,8 @@ impl Shop for Till {
     fn price(&self, call: &CallContext, request: PriceRequest) -> Result<PriceResponse, RpcError> {
         self.0.0.fetch_add(1, Ordering::SeqCst);
         call.set_response_attachment(call.attachment().clone());
-        if let Some(customer) = call.user_field("customer") {
-            call.set_response_user_field("customer", customer);
+        if let Some(customer) = call.metadata().get(CUSTOMER)? {
+            call.set_response_metadata(CUSTOMER, customer);
         }
         let options = request.options.iter();
         let wrapped = options.filter(|option| option.kind() == Kind::GiftWrapped);

@@ -4,7 +4,9 @@ use bytes::Bytes;
 use parking_lot::Mutex;
 use serde_json::json;
 
+use super::metadata::{self, Field};
 use crate::http::HttpRequest;
+use crate::server::answer::AnswerExtras;
 use crate::wire::RpcMeta;
 use crate::{ErrorCode, RpcError};
 
@@ -41,11 +43,31 @@ impl Content {
     }
 }
 
+/// A success: its body, and what goes beside it.
+#[derive(Debug)]
+pub(in crate::server) struct WebAnswer {
+    pub(in crate::server) body: Bytes,
+    pub(super) fields: Vec<Field>,
+}
+
+impl WebAnswer {
+    /// # Errors
+    /// [`ErrorCode::BAD_RESPONSE`]: what goes beside it is larger than `head_bytes_max`.
+    pub(in crate::server) fn new(
+        body: Bytes,
+        extras: &AnswerExtras,
+        head_bytes_max: usize,
+    ) -> Result<Self, RpcError> {
+        let fields = metadata::fields(extras, head_bytes_max)?;
+        Ok(Self { body, fields })
+    }
+}
+
 /// Where the end of a call is left for its connection, which is woken to fetch it.
 #[derive(Debug)]
 pub(in crate::server) struct WebReply {
     pub(in crate::server) content: Content,
-    end: Mutex<Option<Result<Bytes, RpcError>>>,
+    end: Mutex<Option<Result<WebAnswer, RpcError>>>,
 }
 
 impl WebReply {
@@ -54,12 +76,12 @@ impl WebReply {
         Self { content, end }
     }
 
-    /// Leaves the encoded answer, or what the call failed with.
-    pub(in crate::server) fn set(&self, end: Result<Bytes, RpcError>) {
+    /// Leaves the answer, or what the call failed with.
+    pub(in crate::server) fn set(&self, end: Result<WebAnswer, RpcError>) {
         *self.end.lock() = Some(end);
     }
 
-    pub(super) fn take(&self) -> Option<Result<Bytes, RpcError>> {
+    pub(super) fn take(&self) -> Option<Result<WebAnswer, RpcError>> {
         self.end.lock().take()
     }
 }
@@ -85,11 +107,7 @@ pub(super) fn meta(
             request.timeout_ms = Some(timeout_ms);
         }
     }
-    for name in [crate::trace::TRACEPARENT, crate::trace::TRACESTATE] {
-        if let Some(value) = request.field_text(name) {
-            meta.user_fields.insert(name.to_owned(), value.to_owned());
-        }
-    }
+    meta.user_fields = metadata::read(request)?.into_fields();
     Ok(meta)
 }
 

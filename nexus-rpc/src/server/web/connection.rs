@@ -250,7 +250,10 @@ impl WebConnection {
             return;
         };
         let page = match end {
-            Ok(body) => Page::new(200, reply.content.name(), body),
+            Ok(answer) => Page {
+                fields: answer.fields,
+                ..Page::new(200, reply.content.name(), answer.body)
+            },
             Err(error) => Page::error(&error),
         };
         self.last_request = Instant::now();
@@ -268,7 +271,7 @@ impl WebConnection {
         let fields: Vec<(&str, &str)> = page
             .fields
             .iter()
-            .map(|(name, value)| (*name, *value))
+            .map(|(name, value)| (name.as_ref(), value.as_ref()))
             .collect();
         let response = HttpResponse {
             status: page.status,

@@ -7,23 +7,25 @@
 //! | `/connections` | who is connected |
 //! | `/metrics` | counters in the text format of OpenMetrics, which Prometheus reads |
 //! | `/services` | services, methods and messages; `?format=descriptor` gives the `.proto` files |
-//! | `POST /package.Service/Method` | calls the method |
+//! | `POST /package.Service/Method` | calls the method; metadata in fields `Nexus-Meta-<name>`, no attachments |
 //!
 //! | module | owns |
 //! |---|---|
 //! | `connection` | one caller's connection: a request at a time, answers in order |
 //! | `call` | a method call's body, its status, and its way back |
+//! | `metadata` | what goes along beside messages, as fields of HTTP |
 //! | `pages` | which page is meant, and in which form |
 //! | `status`, `services`, `metrics` | what they say |
 
 mod call;
 mod connection;
+mod metadata;
 mod metrics;
 mod pages;
 mod services;
 mod status;
 
-pub(super) use self::call::{Content, WebReply};
+pub(super) use self::call::{Content, WebAnswer, WebReply};
 pub(super) use self::connection::WebConnection;
 
 /// What a port offers.

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use serde_json::json;
 
+use super::metadata::Field;
 use super::{call, metrics, services, status};
 use crate::RpcError;
 use crate::http::{HttpMethod, HttpRequest};
@@ -16,7 +17,7 @@ const TEXT: &str = "text/plain; charset=utf-8";
 pub(super) struct Page {
     pub(super) status: u16,
     pub(super) content_type: &'static str,
-    pub(super) fields: Vec<(&'static str, &'static str)>,
+    pub(super) fields: Vec<Field>,
     pub(super) body: Bytes,
 }
 
@@ -36,7 +37,7 @@ impl Page {
     pub(super) fn plain(status: u16, text: impl Into<String>) -> Self {
         let fields = match status {
             // A 401 has to name a scheme; what is shown is the authenticator's business.
-            401 => vec![("WWW-Authenticate", "Nexus")],
+            401 => vec![("WWW-Authenticate".into(), "Nexus".into())],
             _ => Vec::new(),
         };
         let body = text.into() + "\n";
@@ -57,7 +58,7 @@ impl Page {
     }
 
     pub(super) fn allowing(mut self, methods: &'static str) -> Self {
-        self.fields.push(("Allow", methods));
+        self.fields.push(("Allow".into(), methods.into()));
         self
     }
 }
