@@ -5,7 +5,6 @@ use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
-use arc_swap::ArcSwap;
 use nexus_net::{LoopGroup, LoopHandle};
 use parking_lot::Mutex;
 use rand::RngExt;
@@ -13,6 +12,7 @@ use rand::RngExt;
 use super::flight::Attempt;
 use super::link::{ConnectOptions, InFlight, Link, LinkState};
 use super::options::{ChannelOptions, Connections};
+use super::pool::Pool;
 use super::route::Route;
 use crate::policy::BreakerOptions;
 use crate::policy::balance::ewma::PeakEwma;
@@ -65,9 +65,7 @@ pub(crate) struct Endpoint {
     /// The machine's.
     first: Arc<Link>,
     /// More, where a provider gets several.
-    further: ArcSwap<Vec<Arc<Link>>>,
-    /// Held while a pooled connection is added.
-    growing: Mutex<()>,
+    further: Arc<Pool>,
     loops: Arc<LoopGroup>,
     options: Arc<ChannelOptions>,
 }
@@ -147,8 +145,7 @@ impl Endpoint {
         Ok(Arc::new(Self {
             shared,
             first,
-            further: ArcSwap::from_pointee(further),
-            growing: Mutex::new(()),
+            further: Pool::new(further, options.pooled_idle_max, handle.clone()),
             loops: Arc::clone(loops),
             options: Arc::clone(options),
         }))
@@ -217,7 +214,7 @@ impl Endpoint {
     }
 
     fn choose(&self) -> Option<(Arc<Link>, InFlight)> {
-        let further = self.further.load();
+        let further = self.further.links();
         if let Connections::Pooled(max) = self.options.connections {
             return self
                 .claim_idle(&further)
@@ -232,26 +229,19 @@ impl Endpoint {
     }
 
     fn grow(&self, max: usize) -> Option<(Arc<Link>, InFlight)> {
-        let _growing = self.growing.lock();
-        let further = self.further.load();
-        if let Some(claimed) = self.claim_idle(&further) {
-            return Some(claimed);
-        }
-        if further.len() >= max {
-            return None;
-        }
-        let link = match Link::further(self.loops.next(), &self.shared, &self.options) {
-            Ok(link) => Arc::new(link),
+        let start = || match Link::further(self.loops.next(), &self.shared, &self.options) {
+            Ok(link) => {
+                let link = Arc::new(link);
+                let claimed = (Arc::clone(&link), link.claim());
+                Some((link, claimed))
+            }
             Err(error) => {
                 log::error!("{}: cannot connect: {error}", self.shared.address);
-                return None;
+                None
             }
         };
-        let claimed = (Arc::clone(&link), link.claim());
-        let mut more = Vec::clone(&further);
-        more.push(link);
-        self.further.store(Arc::new(more));
-        Some(claimed)
+        let claim = |further: &[Arc<Link>]| self.claim_idle(further);
+        self.further.claim_or_add(max, claim, start)
     }
 
     /// A connection without a call: a connected one, or else one that is being made.

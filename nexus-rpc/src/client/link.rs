@@ -4,7 +4,7 @@
 //! themselves connected. A connection that is given up finishes its calls while the next is already there.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
 use nexus_net::{
@@ -49,6 +49,8 @@ pub(super) struct Shared {
     pub(super) provider: Arc<Provider>,
     state: AtomicU8,
     in_flight: AtomicUsize,
+    /// Claimed as an idle one since it was last looked.
+    used: AtomicBool,
     /// Of the present connection or attempt; `None` before the first.
     mailbox: ArcSwapOption<Mailbox<Message>>,
     pub(super) limits: Limits,
@@ -164,8 +166,16 @@ impl Link {
             .in_flight
             .compare_exchange(0, 1, Ordering::AcqRel, Ordering::Acquire)
             .ok()?;
+        shared.used.store(true, Ordering::Release);
         shared.provider.in_flight.fetch_add(1, Ordering::AcqRel);
         Some(InFlight(Arc::clone(shared)))
+    }
+
+    /// Whether it has a call, or was [claimed](Self::claim_idle) for one since this was last asked.
+    pub(crate) fn was_used(&self) -> bool {
+        let in_flight = self.in_flight() > 0;
+        // One that is in flight now counts at the next look too, by when it may be over.
+        self.shared.used.swap(in_flight, Ordering::AcqRel) || in_flight
     }
 
     pub(crate) fn claim(&self) -> InFlight {
@@ -256,6 +266,7 @@ impl Shared {
             provider: Arc::clone(provider),
             state: AtomicU8::new(LinkState::Connecting as u8),
             in_flight: AtomicUsize::new(0),
+            used: AtomicBool::new(true),
             mailbox: ArcSwapOption::empty(),
             limits: options.limits,
             output_bytes_max: connection.output_bytes_max,

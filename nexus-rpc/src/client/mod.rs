@@ -14,6 +14,7 @@
 //! | `flight` | a call from its first attempt to its one completion: retries, backup requests, cancellation |
 //! | `route` | the providers of one service: picking one, waiting for one |
 //! | `endpoint` | one provider: its connections, its health, its latency |
+//! | `pool` | its connections beside the first: made, and closed when unused |
 //! | `link` | a place for a connection to a provider |
 //! | `connection`, `exchange` | one connection, and the calls in flight on it |
 //! | `interceptor` | what runs around each call, and who the caller is |
@@ -30,6 +31,7 @@ mod flight;
 mod interceptor;
 mod link;
 mod options;
+mod pool;
 mod route;
 
 pub use call::{Answer, Call, Reply};

@@ -27,6 +27,9 @@ pub struct ChannelOptions {
     pub zone: Option<ZonePreference>,
     /// Connections to each provider. Default: one, shared by all calls.
     pub connections: Connections,
+    /// How long a [pooled](Connections::Pooled) connection beside the first is kept without a call; it is closed
+    /// between one and two times that. Default 60 s.
+    pub pooled_idle_max: Duration,
     /// When a call is tried again.
     pub retry: RetryOptions,
     /// When, and how often at most, a second request is sent while the first is out. Default: never.
@@ -65,6 +68,7 @@ impl Default for ChannelOptions {
             load_balancing: LoadBalancing::default(),
             zone: None,
             connections: Connections::default(),
+            pooled_idle_max: Duration::from_secs(60),
             retry: RetryOptions::default(),
             backup: BackupOptions::default(),
             breaker: BreakerOptions::default(),
@@ -108,7 +112,8 @@ pub enum Connections {
     /// over the channel's loops. 0 counts as 1.
     Several(usize),
     /// One for each call in flight, up to so many, and used again by later calls: large answers do not
-    /// hold up small ones. Beyond it calls fail with
+    /// hold up small ones. Those that were
+    /// [unused for a while](ChannelOptions::pooled_idle_max) are closed. Beyond it calls fail with
     /// [`ErrorCode::SEND_QUEUE_FULL`](crate::ErrorCode::SEND_QUEUE_FULL). 0 counts as 1.
     Pooled(usize),
 }

@@ -7,6 +7,7 @@ use nexus_rpc::wire::RpcMeta;
 use nexus_rpc::{Backup, BackupOptions, Connections, Readiness, RetryOptions};
 
 use crate::fakes::{Asked, Fake};
+use crate::http::Http;
 use crate::*;
 
 fn idempotent() -> CallOptions {
@@ -352,6 +353,47 @@ fn a_pooled_connection_carries_one_call_at_a_time() {
     }
     third.wait().unwrap();
     drop(held);
+}
+
+#[test]
+fn pooled_connections_that_no_call_uses_are_closed_and_made_again_when_needed() {
+    let options = ChannelOptions {
+        connections: Connections::Pooled(4),
+        pooled_idle_max: Duration::from_millis(20),
+        ..ChannelOptions::default()
+    };
+    let setting = setting_with(ProviderOptions::default(), options);
+    let http = Mutex::new(Http::connect(setting.provider.local_addr()));
+    let open = || {
+        let status = http.lock().get("/status?format=json").json();
+        // The test's own is one of them.
+        status["connections"].as_u64().unwrap() - 1
+    };
+    let keep_four = || {
+        let keep = text("keep");
+        let call = |_| setting.client.later_with(&keep, CallOptions::timeout(LONG));
+        let calls: Vec<_> = (0..4).map(call).collect();
+        until("they are in work", || setting.seen.kept.lock().len() == 4);
+        calls
+    };
+    let calls = keep_four();
+    assert_eq!(open(), 4);
+    let mut kept = std::mem::take(&mut *setting.seen.kept.lock());
+    let last = kept.pop().unwrap();
+    for responder in kept {
+        responder.complete(Ok(text("answered")));
+    }
+    // The first stays, and that of the call in flight as long as it is.
+    until("those without a call are closed", || open() <= 2);
+    assert_eq!(setting.channel.in_flight(ModesClient::SERVICE), 1);
+    last.complete(Ok(text("answered")));
+    assert!(calls.into_iter().all(|call| call.wait().is_ok()));
+    until("only the first is left", || open() == 1);
+
+    let calls = keep_four();
+    assert_eq!(open(), 4);
+    setting.seen.kept.lock().clear();
+    assert!(calls.into_iter().all(|call| call.wait().is_err()));
 }
 
 #[test]

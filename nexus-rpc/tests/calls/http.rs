@@ -76,7 +76,7 @@ impl Http {
         self.try_read(true).expect("an answer")
     }
 
-    fn get(&mut self, target: &str) -> Answer {
+    pub(crate) fn get(&mut self, target: &str) -> Answer {
         self.write(&format!("GET {target} HTTP/1.1\r\nHost: test\r\n\r\n"));
         self.read()
     }
