@@ -92,6 +92,35 @@ pub enum CloseReason {
     LoopStopped,
 }
 
+#[cfg(feature = "tls")]
+impl CloseReason {
+    /// Whether the peer ended the connection with an alert of TLS that refuses this side: its certificate, or
+    /// that it showed none. With TLS 1.3 a client hears of that only when it believes the handshake done.
+    pub fn is_refused_by_tls(&self) -> bool {
+        use rustls::AlertDescription as Alert;
+        let (Self::Io(error) | Self::ConnectFailed(error)) = self else {
+            return false;
+        };
+        let cause = error.get_ref().and_then(|cause| cause.downcast_ref());
+        matches!(
+            cause,
+            Some(rustls::Error::AlertReceived(
+                Alert::HandshakeFailure
+                    | Alert::NoCertificate
+                    | Alert::BadCertificate
+                    | Alert::UnsupportedCertificate
+                    | Alert::CertificateRevoked
+                    | Alert::CertificateExpired
+                    | Alert::CertificateUnknown
+                    | Alert::UnknownCA
+                    | Alert::AccessDenied
+                    | Alert::DecryptError
+                    | Alert::CertificateRequired
+            ))
+        )
+    }
+}
+
 impl std::fmt::Display for CloseReason {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {

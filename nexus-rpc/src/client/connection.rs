@@ -233,6 +233,17 @@ impl LinkConnection {
     }
 }
 
+/// What a request that was sent fails with when its connection ends.
+fn lost(reason: &CloseReason) -> (ErrorCode, Fate) {
+    #[cfg(feature = "tls")]
+    if reason.is_refused_by_tls() {
+        // The provider has not finished the handshake, so it has read no request.
+        return (ErrorCode::TLS, Fate::NotSent);
+    }
+    let _ = reason;
+    (ErrorCode::CONNECTION_CLOSED, Fate::Unknown)
+}
+
 /// The first request of a connection, with who its caller is.
 fn authenticated(frame: Bytes, data: Bytes, limits: &Limits) -> Result<Bytes, RpcError> {
     let mut out = BytesMut::new();
@@ -359,8 +370,8 @@ impl Handler for LinkConnection {
                 // Sent, and whether it ran is not known.
                 let latency = now.saturating_duration_since(attempt.sent);
                 self.shared.provider.outcome(now, Outcome::Failure, latency);
-                let error = self.error(ErrorCode::CONNECTION_CLOSED, &reason);
-                attempt.failed(error, Fate::Unknown);
+                let (code, fate) = lost(&reason);
+                attempt.failed(self.error(code, &reason), fate);
             } else {
                 let error = self.error(ErrorCode::CONNECTION_FAILED, &reason);
                 attempt.failed(error, Fate::NotSent);
