@@ -77,7 +77,7 @@
 //! |---|---|---|---|
 //! | a frame | 64 MiB | not sent, or the connection is closed | [`wire::Limits`] |
 //! | a call's time | 1 s | [`DEADLINE_EXCEEDED`](ErrorCode::DEADLINE_EXCEEDED) | [`ChannelOptions::timeout`] |
-//! | attempts of a call | 3, of which retries within a budget | the last error | [`RetryOptions`] |
+//! | attempts of a call | 3, of which retries within a budget; beside them up to 16 that were refused | the last error | [`RetryOptions`] |
 //! | calls in flight to one provider | 65,536 | [`SEND_QUEUE_FULL`](ErrorCode::SEND_QUEUE_FULL) | [`ChannelOptions::in_flight_max`] |
 //! | calls waiting for a provider, per service | 10,000 | [`SEND_QUEUE_FULL`](ErrorCode::SEND_QUEUE_FULL) | [`ChannelOptions::waiting_max`] |
 //! | calls in work in a provider | 100,000 | [`OVERLOADED`](ErrorCode::OVERLOADED) | [`ProviderOptions::in_flight_max`], [`ConcurrencyLimit`] |

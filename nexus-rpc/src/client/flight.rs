@@ -34,6 +34,10 @@ use crate::{ErrorCode, Metadata, MethodDescriptor, RpcError};
 /// response or the error to fail with out.
 pub(crate) type Fallback = dyn Fn(&[u8], &RpcError) -> Result<Bytes, RpcError> + Send + Sync;
 
+/// Refusals of one call that cost nothing. It bounds what a call adds to the load of a large service that is
+/// overloaded everywhere.
+const REFUSALS_MAX: u32 = 16;
+
 /// What is known of a call when it is made.
 pub(crate) struct Plan {
     pub(crate) method: &'static MethodDescriptor,
@@ -81,7 +85,11 @@ struct State {
     frame: Bytes,
     /// Attempts that are out.
     live: u32,
+    /// Attempts that were sent.
     attempts: u32,
+    /// Those that count: not the refused ones, while there is somebody else to ask.
+    spent: u32,
+    refusals: u32,
     /// Who has had it.
     tried: SmallVec<[EndpointId; 4]>,
 }
@@ -138,6 +146,8 @@ impl Flight {
                 frame: Bytes::new(),
                 live: 0,
                 attempts: 0,
+                spent: 0,
+                refusals: 0,
                 tried: SmallVec::new(),
             }),
             done: Condvar::new(),
@@ -158,6 +168,7 @@ impl Flight {
         state.frame = frame.clone();
         state.live = 1;
         state.attempts = 1;
+        state.spent = 1;
         drop(state);
         self.attempt(correlation_id, frame)
     }
@@ -166,12 +177,13 @@ impl Flight {
     pub(crate) fn another(self: &Arc<Self>, correlation_id: i64) -> Option<Attempt> {
         let left = self.plan.deadline.checked_duration_since(Instant::now())?;
         let mut state = self.state.lock();
-        if state.is_over() || state.attempts >= self.plan.attempts_max {
+        if state.is_over() || state.spent >= self.plan.attempts_max {
             return None;
         }
         let frame = again(&state.frame, correlation_id, left, &self.plan.limits)?;
         state.live += 1;
         state.attempts += 1;
+        state.spent += 1;
         drop(state);
         Some(self.attempt(correlation_id, frame))
     }
@@ -203,6 +215,13 @@ impl Flight {
         self.state.lock().attempts
     }
 
+    /// All who could be asked have refused: that counts as one attempt. Whether there may be another.
+    pub(crate) fn spend_refusals(&self) -> bool {
+        let mut state = self.state.lock();
+        state.spent += 1;
+        state.spent < self.plan.attempts_max
+    }
+
     pub(crate) fn route(&self) -> Option<Arc<Route>> {
         self.state.lock().route.upgrade()
     }
@@ -226,9 +245,17 @@ impl Flight {
     fn after_failure(&self, error: &RpcError, fate: Fate) -> Next {
         let mut state = self.state.lock();
         state.live -= 1;
-        if fate == Fate::NotSent {
-            // Whoever has it tried is not asked again, so this ends.
-            state.attempts -= 1;
+        // Whoever has it tried is not asked again, so this ends.
+        match fate {
+            Fate::NotSent => {
+                state.attempts -= 1;
+                state.spent -= 1;
+            }
+            Fate::Refused if state.refusals < REFUSALS_MAX => {
+                state.refusals += 1;
+                state.spent -= 1;
+            }
+            Fate::Refused | Fate::Unknown | Fate::Answered => {}
         }
         if state.is_over() {
             return Next::Nothing;
@@ -240,7 +267,7 @@ impl Flight {
         if state.live > 0 && (harmless || fate != Fate::Answered) {
             return Next::Nothing;
         }
-        if harmless && state.attempts < self.plan.attempts_max {
+        if harmless && state.spent < self.plan.attempts_max {
             Next::Again
         } else {
             Next::Fail
@@ -469,6 +496,7 @@ impl Attempt {
             let mut state = flight.state.lock();
             state.live -= 1;
             state.attempts -= 1;
+            state.spent -= 1;
         }
     }
 }

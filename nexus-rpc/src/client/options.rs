@@ -121,12 +121,14 @@ pub enum Connections {
 /// When a call is tried again.
 ///
 /// A call that was certainly not run (it was not sent, or was refused by a provider that is stopping or
-/// overloaded) goes to another provider at once. One that may have run is repeated only if its method is
+/// overloaded) goes to another provider at once, and that costs neither an attempt nor budget: of those that
+/// refuse a call, at most 16 are asked so. Once there is nobody left to ask, the refusals count as one attempt, and
+/// further ones come after a delay, within the budget. One that may have run is repeated only if its method is
 /// declared idempotent (`option idempotency_level` of the `.proto`) or the call says so, and only within
 /// the budget.
 #[derive(Debug, Clone)]
 pub struct RetryOptions {
-    /// Attempts of one call in all. Default 3; 1 means never again.
+    /// Attempts of one call. Default 3; 1 means never again.
     pub attempts_max: u32,
     /// How many retries the calls pay for, so that retries cannot multiply the load of a service that
     /// fails. What another provider has refused unrun goes elsewhere without it. Per service. Default:

@@ -191,7 +191,9 @@ impl Route {
         }
         if fate == Fate::NotSent {
             self.unsent(flight, error);
-        } else if may_have_run || self.common.retries.withdraw(Instant::now()) {
+        } else if may_have_run
+            || (flight.spend_refusals() && self.common.retries.withdraw(Instant::now()))
+        {
             self.later(flight, error);
         } else {
             flight.finish(Err(error));

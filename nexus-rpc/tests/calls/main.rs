@@ -14,6 +14,7 @@ mod http;
 mod http_beside;
 mod limits;
 mod load;
+mod refusals;
 mod routing;
 
 use std::net::SocketAddr;
