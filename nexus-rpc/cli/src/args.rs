@@ -13,6 +13,9 @@ Examples:
   nexus-rpc call example.EchoService/Echo '{\"message\": \"hello\"}'
   nexus-rpc press example.EchoService/Echo '{\"message\": \"hello\"}' --callers 64 --duration 10s
 
+Under TLS, say whom to trust and what name the providers have:
+  nexus-rpc --tls-ca ca.pem --tls-name shop.internal list
+
 Without ZooKeeper, name the providers themselves:
   nexus-rpc --registry list://127.0.0.1:9100 list
 
@@ -67,6 +70,25 @@ pub(crate) struct Global {
         hide_env_values = true
     )]
     pub(crate) authorization: Option<String>,
+    #[command(flatten)]
+    pub(crate) tls: TlsFiles,
+}
+
+/// How providers that speak TLS are known, and who asks.
+#[derive(clap::Args, Debug)]
+pub(crate) struct TlsFiles {
+    /// Speak TLS, and trust providers whose certificates are signed by one of those in this PEM file
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "FILE", env = "NEXUS_TLS_CA")]
+    pub(crate) tls_ca: Option<PathBuf>,
+    /// With --tls-ca: the name that every provider's certificate has to be for
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "NAME", env = "NEXUS_TLS_NAME")]
+    pub(crate) tls_name: Option<String>,
+    /// The certificate to show to providers that want one, a PEM file
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "FILE", env = "NEXUS_TLS_CERT")]
+    pub(crate) tls_cert: Option<PathBuf>,
+    /// The private key of that certificate, a PEM file
+    #[arg(long, global = true, help_heading = FOR_ALL, value_name = "FILE", env = "NEXUS_TLS_KEY")]
+    pub(crate) tls_key: Option<PathBuf>,
 }
 
 /// What to do.

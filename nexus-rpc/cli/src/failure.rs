@@ -53,6 +53,10 @@ fn advice(method: &MethodName, code: ErrorCode) -> String {
             "set NEXUS_AUTHORIZATION (or --authorization) to what the provider's authenticator wants"
                 .to_owned()
         }
+        ErrorCode::TLS => {
+            "the provider wants a certificate that it trusts: --tls-cert FILE --tls-key FILE"
+                .to_owned()
+        }
         ErrorCode::DEADLINE_EXCEEDED => {
             "the handler may still be running; wait longer with --timeout, or see the provider's \
              /status page for what takes its time"

@@ -13,6 +13,7 @@ use prost_reflect::prost_types::method_options::IdempotencyLevel;
 use crate::args::{Global, MethodName, TypeSource};
 use crate::directory::Directory;
 use crate::failure::Failure;
+use crate::tls::Tls;
 use crate::types::{self, Types};
 
 /// What a method is called with.
@@ -78,6 +79,7 @@ impl Target {
         let options = ChannelOptions {
             timeout: global.timeout,
             credentials: credentials.map(|text| Arc::new(Authorization(text.into())) as Arc<_>),
+            tls: Tls::of(&global.tls)?.map(|tls| tls.calls),
             ..options
         };
         let channel = RpcChannel::new(self.directory.registry(), Arc::new(loops), options);

@@ -4,6 +4,7 @@
 
 mod text;
 
+use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
@@ -12,10 +13,13 @@ use prost_reflect::{
     DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions,
     ServiceDescriptor,
 };
+use ureq::config::ConfigBuilder;
+use ureq::typestate::AgentScope;
 
 use crate::args::{Global, MethodName, TypeSource};
 use crate::directory::Directory;
 use crate::failure::Failure;
+use crate::tls::Tls;
 
 /// Descriptors may take so many bytes; a provider that sends more is not believed.
 const DESCRIPTORS_BYTES_MAX: u64 = 16 << 20;
@@ -23,6 +27,9 @@ const DESCRIPTORS_BYTES_MAX: u64 = 16 << 20;
 /// Instead of asking a provider.
 const GIVE_PROTO: &str = "give the .proto file that defines the service: --proto FILE [--import DIR]; \
                           or, if its pages are on a port of their own, --pages HOST:PORT";
+
+/// Where a provider tells its types.
+const PAGE: &str = "/services?format=descriptor";
 
 /// What is known of services and messages.
 pub(crate) struct Types {
@@ -41,7 +48,7 @@ impl Types {
             return Self::of_files(&source.proto, &source.import);
         }
         if let Some(pages) = &source.pages {
-            return Self::of_provider(pages, global);
+            return Self::of_pages(pages, global);
         }
         // In a list of addresses each may have other services: the first that knows the name counts.
         let mut told = None;
@@ -80,27 +87,38 @@ impl Types {
         Ok(Self { pool })
     }
 
-    /// The types of the services that a provider of nexus-rpc has, from its page `/services`.
+    /// The types of the services that a provider of nexus-rpc has, from its page `/services` on the port of its
+    /// calls.
     pub(crate) fn of_provider(address: &str, global: &Global) -> Result<Self, Failure> {
-        let untold = |why: String| {
-            Failure::new(
-                format!("{address} does not tell its types: {why}"),
-                GIVE_PROTO,
-            )
-        };
-        let agent: ureq::Agent = ureq::Agent::config_builder()
-            .timeout_global(Some(global.timeout))
-            .http_status_as_error(false)
-            // A provider is reached directly, whatever the environment says of the web.
-            .proxy(None)
-            .max_redirects(0)
-            .build()
-            .into();
-        let mut request = agent.get(format!("http://{address}/services?format=descriptor"));
+        match Tls::of(&global.tls)? {
+            Some(tls) => {
+                let config = fetching(global).tls_config(tls.config()).build();
+                let (agent, url) = tls
+                    .agent(config, address, PAGE)
+                    .map_err(|error| untold(address, error))?;
+                Self::fetch(&agent, &url, address, global)
+            }
+            None => Self::of_pages(address, global),
+        }
+    }
+
+    /// The same from its inner port, which speaks no TLS.
+    fn of_pages(address: &str, global: &Global) -> Result<Self, Failure> {
+        let agent = fetching(global).build().into();
+        Self::fetch(&agent, &format!("http://{address}{PAGE}"), address, global)
+    }
+
+    fn fetch(
+        agent: &ureq::Agent,
+        url: &str,
+        address: &str,
+        global: &Global,
+    ) -> Result<Self, Failure> {
+        let mut request = agent.get(url);
         if let Some(authorization) = &global.authorization {
             request = request.header("authorization", authorization);
         }
-        let mut response = request.call().map_err(|error| untold(error.to_string()))?;
+        let mut response = request.call().map_err(|error| untold(address, error))?;
         let status = response.status();
         if status.as_u16() == 401 || status.as_u16() == 403 {
             return Err(Failure::new(
@@ -109,17 +127,15 @@ impl Types {
             ));
         }
         if !status.is_success() {
-            return Err(untold(format!("HTTP {status}")));
+            return Err(untold(address, format!("HTTP {status}")));
         }
         let body = response
             .body_mut()
             .with_config()
             .limit(DESCRIPTORS_BYTES_MAX);
-        let files = body
-            .read_to_vec()
-            .map_err(|error| untold(error.to_string()))?;
+        let files = body.read_to_vec().map_err(|error| untold(address, error))?;
         let pool =
-            DescriptorPool::decode(files.as_slice()).map_err(|error| untold(error.to_string()))?;
+            DescriptorPool::decode(files.as_slice()).map_err(|error| untold(address, error))?;
         Ok(Self { pool })
     }
 
@@ -237,6 +253,23 @@ pub(crate) fn decode(
     };
     written.map_err(|error| wrong(error.to_string()))?;
     String::from_utf8(json).map_err(|error| wrong(error.to_string()))
+}
+
+/// How a page is fetched.
+fn fetching(global: &Global) -> ConfigBuilder<AgentScope> {
+    ureq::Agent::config_builder()
+        .timeout_global(Some(global.timeout))
+        .http_status_as_error(false)
+        // A provider is reached directly, whatever the environment says of the web.
+        .proxy(None)
+        .max_redirects(0)
+}
+
+fn untold(address: &str, why: impl Display) -> Failure {
+    Failure::new(
+        format!("{address} does not tell its types: {why}"),
+        GIVE_PROTO,
+    )
 }
 
 fn listed(names: &[String]) -> String {

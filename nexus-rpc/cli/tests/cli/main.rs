@@ -5,4 +5,5 @@ mod describe;
 mod list;
 mod press;
 mod support;
+mod tls;
 mod types;

@@ -137,8 +137,10 @@ impl Ran {
 /// The program, untouched by the environment of whoever runs the tests.
 pub(crate) fn program(args: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_nexus-rpc"));
-    for variable in ["NEXUS_REGISTRY", "NEXUS_AUTHORIZATION", "RUST_LOG"] {
-        command.env_remove(variable);
+    for (name, _) in std::env::vars_os() {
+        if name.as_encoded_bytes().starts_with(b"NEXUS_") || name == "RUST_LOG" {
+            command.env_remove(name);
+        }
     }
     command.args(args).stdin(Stdio::null());
     command
