@@ -1,0 +1,118 @@
+//! Users made in the store.
+
+use std::collections::HashMap;
+
+use argon2::password_hash::PasswordHasher;
+use argon2::{Algorithm, Argon2, Params, Version};
+use chat_store::{
+    Ack, AddFriend, ConversationId, CreateUser, JoinGroup, MySqlOptions, MySqlStore, Store, UserId,
+};
+
+use super::{PASSWORD, SetupError, THREADS, empty_roster, fresh_prefix, in_parallel};
+use crate::roster::{Participants, Roster, Shape};
+
+/// Makes users, friendships and groups in the MySQL or MariaDB database at `url`, whose tables must be
+/// there. What their making has left pending counts as received.
+///
+/// # Errors
+/// See [`SetupError`].
+pub fn seed(url: &str, shape: Shape) -> Result<Roster, SetupError> {
+    let store = MySqlStore::new(MySqlOptions {
+        connections_max: THREADS,
+        ..MySqlOptions::new(url)
+    })?;
+    let (prefix, hash) = (fresh_prefix(), cheap_hash()?);
+    let users = in_parallel(shape.users(), |index| {
+        match store.create_user(&format!("{prefix} {index}"), &hash)? {
+            CreateUser::Created(id) => Ok(id),
+            CreateUser::NameTaken => Err(unexpected("a new user", "the name is taken")),
+        }
+    })?;
+    let mut users = users.into_iter();
+    let pairs: Vec<_> = (0..shape.pairs)
+        .filter_map(|_| Some((users.next()?, users.next()?)))
+        .collect();
+    let groups: Vec<Vec<UserId>> = (0..shape.groups)
+        .map(|_| users.by_ref().take(shape.group_members).collect())
+        .collect();
+    let mut roster = empty_roster();
+    roster.idle = users.map(UserId::get).collect();
+
+    roster.conversations = in_parallel(pairs.len(), |index| {
+        let (a, b) = pairs[index];
+        match store.add_friend(a, b)? {
+            AddFriend::Added { stamp, .. } => Ok(Participants {
+                group: None,
+                members: vec![a.get(), b.get()],
+                last_sequence: stamp.sequence,
+            }),
+            other => Err(unexpected("a friendship", &format!("{other:?}"))),
+        }
+    })?;
+    let made = in_parallel(groups.len(), |index| {
+        found_group(&store, &prefix, &groups[index])
+    })?;
+    roster.conversations.extend(made);
+    acknowledge_all(&store, &roster)?;
+    Ok(roster)
+}
+
+fn found_group(
+    store: &MySqlStore,
+    prefix: &str,
+    members: &[UserId],
+) -> Result<Participants, SetupError> {
+    let Some((&founder, others)) = members.split_first() else {
+        return Err(unexpected("a group", "it would have no members"));
+    };
+    let group = store.create_group(founder, prefix, "")?.id;
+    let mut last_sequence = 0;
+    for &member in others {
+        match store.join_group(member, group, members.len())? {
+            JoinGroup::Joined { stamp, .. } => last_sequence = stamp.sequence,
+            other => return Err(unexpected("a member", &format!("{other:?}"))),
+        }
+    }
+    Ok(Participants {
+        group: Some(group.get()),
+        members: members.iter().map(|user| user.get()).collect(),
+        last_sequence,
+    })
+}
+
+/// Otherwise every login would begin with the news of its own group.
+fn acknowledge_all(store: &MySqlStore, roster: &Roster) -> Result<(), SetupError> {
+    let mut acks: HashMap<(UserId, ConversationId), u64> = HashMap::new();
+    for one in &roster.conversations {
+        if let Some(conversation) = one.conversation() {
+            let members = one.members.iter().filter_map(|&id| UserId::new(id));
+            acks.extend(members.map(|user| ((user, conversation), one.last_sequence)));
+        }
+    }
+    let ack = |((user, conversation), sequence)| Ack {
+        user,
+        conversation,
+        sequence,
+    };
+    let acks: Vec<_> = acks.into_iter().map(ack).collect();
+    for some in acks.chunks(512) {
+        store.append(&[], some)?;
+    }
+    Ok(())
+}
+
+fn cheap_hash() -> Result<String, SetupError> {
+    let failed = |error: &dyn std::fmt::Display| unexpected("a password hash", &error.to_string());
+    let params = Params::new(Params::MIN_M_COST, 1, 1, None).map_err(|error| failed(&error))?;
+    let argon2 = Argon2::new(Algorithm::Argon2id, Version::V0x13, params);
+    let hash = argon2.hash_password(PASSWORD.as_bytes());
+    hash.map(|hash| hash.to_string())
+        .map_err(|error| failed(&error))
+}
+
+fn unexpected(what: &'static str, answer: &str) -> SetupError {
+    SetupError::Refused {
+        what,
+        answer: answer.to_owned(),
+    }
+}
