@@ -4,18 +4,18 @@
 //! The suite speaks the protocol as it is written down, over plain sockets, and not through the client
 //! library: what it checks is what any client may rely on.
 
+mod entrance;
 pub mod suite;
 mod wire;
 
+pub use entrance::Entrance;
 pub use wire::WireClient;
-
-use std::net::SocketAddr;
 
 /// A running chat.
 #[derive(Debug, Clone)]
 pub struct System {
     /// Where one half of the users connect.
-    pub left: SocketAddr,
+    pub left: Entrance,
     /// Where the other half connect: another proxy, where there is one.
-    pub right: SocketAddr,
+    pub right: Entrance,
 }

@@ -2,13 +2,15 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
-use std::net::{Shutdown, SocketAddr, TcpStream};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use chat_proto::frame;
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
+
+use crate::Entrance;
+use crate::entrance::Stream;
 
 /// How long anything may take. Generous: the machine may be busy.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -17,7 +19,7 @@ const FRAME_BYTES_MAX: usize = 16 << 20;
 /// One connection to a proxy. Every method panics when the chat does not do what it should in time.
 #[derive(Debug)]
 pub struct WireClient {
-    stream: TcpStream,
+    stream: Stream,
     input: BytesMut,
     pushes: VecDeque<ResponseFrame>,
     next_request_id: u64,
@@ -27,11 +29,9 @@ pub struct WireClient {
 
 impl WireClient {
     /// Connects.
-    pub fn connect(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).expect("the chat accepts connections");
-        stream.set_nodelay(true).unwrap();
+    pub fn connect(to: impl Into<Entrance>) -> Self {
         Self {
-            stream,
+            stream: to.into().connect(),
             input: BytesMut::new(),
             pushes: VecDeque::new(),
             next_request_id: 1,
@@ -42,11 +42,17 @@ impl WireClient {
     /// Sends raw bytes.
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the chat reads");
+        self.stream.flush().expect("the chat reads");
     }
 
     /// Shuts the sending side down.
     pub fn finish(&mut self) {
-        self.stream.shutdown(Shutdown::Write).unwrap();
+        self.stream.finish();
+    }
+
+    /// The certificate that the chat has shown, once it has answered something under TLS.
+    pub fn server_certificate(&self) -> Option<Vec<u8>> {
+        self.stream.server_certificate()
     }
 
     /// Sends a request and returns its request id.
@@ -142,14 +148,22 @@ impl WireClient {
             }
             let left = until.saturating_duration_since(Instant::now());
             assert!(!left.is_zero(), "nothing came within {patience:?}");
-            self.stream.set_read_timeout(Some(left)).unwrap();
+            self.stream.set_read_timeout(left);
             let mut buffer = [0; 16 * 1024];
             match self.stream.read(&mut buffer) {
                 Ok(0) => return None,
                 Ok(count) => self.input.extend_from_slice(&buffer[..count]),
                 Err(error)
                     if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::TimedOut) => {}
-                Err(error) if error.kind() == ErrorKind::ConnectionReset => return None,
+                // Under TLS also the end of a connection that was cut off.
+                Err(error)
+                    if matches!(
+                        error.kind(),
+                        ErrorKind::ConnectionReset | ErrorKind::UnexpectedEof
+                    ) =>
+                {
+                    return None;
+                }
                 Err(error) => panic!("{error}"),
             }
         }

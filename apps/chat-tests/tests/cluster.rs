@@ -24,8 +24,8 @@ fn cluster() -> (Cluster, System) {
     let binaries = build_binaries(Profile::Dev).unwrap();
     let cluster = Cluster::start(ClusterOptions::new(binaries)).unwrap();
     let system = System {
-        left: cluster.proxy(0).address(),
-        right: cluster.proxy(1).address(),
+        left: cluster.proxy(0).address().into(),
+        right: cluster.proxy(1).address().into(),
     };
     // The nodes are up; that each proxy has found all services shows in that it serves.
     for address in [system.left, system.right] {
@@ -42,8 +42,8 @@ fn the_cluster_passes_the_suite() {
     suite::run(&system);
     // The same behind nginx, where a client finds itself on either proxy.
     let front = System {
-        left: cluster.address(),
-        right: cluster.address(),
+        left: cluster.address().into(),
+        right: cluster.address().into(),
     };
     suite::run(&front);
 }

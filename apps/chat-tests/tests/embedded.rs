@@ -18,8 +18,8 @@ fn the_embedded_chat_passes_the_suite() {
     });
     let address = chat.local_addr();
     let system = System {
-        left: address,
-        right: address,
+        left: address.into(),
+        right: address.into(),
     };
     suite::run(&system);
     chat.drain(Duration::from_secs(10));

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 
-use crate::{System, WireClient};
+use crate::{Entrance, System, WireClient};
 
 const PASSWORD: &str = "correct horse 密码";
 
@@ -121,8 +121,8 @@ fn unique_name(what: &str) -> String {
 }
 
 /// A new user who has logged in, as a client that acknowledges.
-fn member(address: std::net::SocketAddr) -> WireClient {
-    let mut client = WireClient::connect(address);
+fn member(entrance: Entrance) -> WireClient {
+    let mut client = WireClient::connect(entrance);
     let user = new_user(&mut client);
     login(&mut client, user, true);
     client
@@ -150,8 +150,8 @@ pub fn friends(system: &System) -> (WireClient, WireClient) {
 }
 
 /// Whether a proxy has found all services: each answers, if only to refuse.
-pub fn serves(address: std::net::SocketAddr) -> bool {
-    let mut client = WireClient::connect(address);
+pub fn serves(entrance: impl Into<Entrance>) -> bool {
+    let mut client = WireClient::connect(entrance);
     let name = unique_name("probe");
     let user = client.register(&name, PASSWORD);
     if user.error_code != code::SUCCESS
