@@ -33,7 +33,7 @@ mod subscription;
 
 pub use local::LocalBus;
 pub use presence::{Claim, Lease, LoginPolicy, ProxyId, SessionRef};
-pub use redis_bus::{RedisBus, RedisConfig};
+pub use redis_bus::{RedisBus, RedisConfig, RedisTls};
 pub use subscription::{BusEvent, OnEvent, Subscription};
 
 /// The largest message that can be published, in bytes.

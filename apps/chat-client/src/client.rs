@@ -233,6 +233,7 @@ impl ChatClient {
         let tcp_options = nexus_net::ClientOptions {
             connection: options.connection.clone(),
             backoff: options.backoff.clone(),
+            tls: options.tls.clone(),
             ..nexus_net::ClientOptions::default()
         };
         let shared = Shared::new(handle, options, sink);

@@ -2,13 +2,15 @@
 
 use std::time::Duration;
 
-use nexus_net::{Backoff, ConnectionOptions};
+use nexus_net::{Backoff, ClientTls, ConnectionOptions};
 
 /// How a [`ChatClient`](crate::ChatClient) behaves.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
     /// Limits of the connection.
     pub connection: ConnectionOptions,
+    /// TLS, and which server to expect. Default: none, and passwords and messages travel as they are.
+    pub tls: Option<ClientTls>,
     /// Delays between attempts to connect, and to sign in again.
     pub backoff: Backoff,
     /// How long a request may take, waiting for a connection included. Default 10 s.
@@ -40,6 +42,7 @@ impl Default for ClientOptions {
     fn default() -> Self {
         Self {
             connection: ConnectionOptions::default(),
+            tls: None,
             backoff: Backoff::default(),
             request_timeout: Duration::from_secs(10),
             send_timeout: Duration::from_secs(60),

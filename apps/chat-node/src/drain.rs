@@ -12,8 +12,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::iterator::Signals;
+
+use crate::reload::Reload;
 
 /// The exit code after a second signal: 128 + SIGINT, as shells have it.
 const EXIT_INTERRUPTED: i32 = 130;
@@ -60,20 +62,25 @@ impl Drain {
         }
     }
 
-    /// As [`new`](Self::new), triggered by SIGTERM or SIGINT. A second signal ends the process at
-    /// once, with exit code 130. To be called once per process.
+    /// As [`new`](Self::new), triggered by SIGTERM or SIGINT. A second one ends the process at
+    /// once, with exit code 130. SIGHUP ends nothing; it has `reload` read again what it can. To be
+    /// called once per process.
     ///
     /// # Errors
     /// If the system refuses the signal handlers or the thread that waits for signals.
-    pub fn on_signals(grace: Duration) -> io::Result<Self> {
+    pub fn on_signals(grace: Duration, reload: Reload) -> io::Result<Self> {
         let drain = Self::new(grace);
-        let mut signals = Signals::new([SIGTERM, SIGINT])?;
+        let mut signals = Signals::new([SIGTERM, SIGINT, SIGHUP])?;
         let triggered = drain.clone();
         thread::Builder::new()
             .name("signals".to_owned())
             .spawn(move || {
                 let mut first = true;
                 for signal in signals.forever() {
+                    if signal == SIGHUP {
+                        reload.run();
+                        continue;
+                    }
                     let name = signal_hook::low_level::signal_name(signal).unwrap_or("signal");
                     if !first {
                         log::error!("{name} again: ending at once");

@@ -6,6 +6,10 @@
 //! | [`cli`] | the command line of a node, and its exit codes |
 //! | [`logging`] | where log lines go and how they look |
 //! | [`drain`] | one value that says whether the program runs, drains or has stopped |
+//! | [`reload`] | what is read again at SIGHUP |
+//! | [`tls`] | certificates and keys |
+//! | [`cluster`] | how proxies and chat servers know each other |
+//! | [`secret`] | what proxies show to chat servers |
 //!
 //! The `main` of a node is then:
 //!
@@ -15,7 +19,7 @@
 //! use std::time::Duration;
 //!
 //! use chat_node::config::{Address, ConfigError, Problems};
-//! use chat_node::{cli, config, drain::Drain, logging};
+//! use chat_node::{cli, config, drain::Drain, logging, reload::Reload};
 //!
 //! #[derive(serde::Deserialize)]
 //! #[serde(deny_unknown_fields)]
@@ -35,7 +39,7 @@
 //!
 //! fn serve(config: Config) -> std::io::Result<()> {
 //!     logging::init("info");
-//!     let drain = Drain::on_signals(config.grace)?;
+//!     let drain = Drain::on_signals(config.grace, Reload::default())?;
 //!     let listener = std::net::TcpListener::bind(config.listen.socket_addr())?;
 //!     let _deadline = drain.wait();
 //!     drop(listener);
@@ -49,6 +53,10 @@
 //! ```
 
 pub mod cli;
+pub mod cluster;
 pub mod config;
 pub mod drain;
 pub mod logging;
+pub mod reload;
+pub mod secret;
+pub mod tls;

@@ -3,9 +3,10 @@
 use std::process::{Command, Output};
 use std::time::Duration;
 
-use chat_node::drain::Drain;
+use chat_node::drain::{Drain, Phase};
 use chat_node::logging;
-use signal_hook::consts::{SIGINT, SIGTERM};
+use chat_node::reload::Reload;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::low_level::raise;
 
 const ROLE: &str = "CHAT_NODE_TEST_SIGNALS";
@@ -35,7 +36,7 @@ fn a_signal_starts_the_drain() {
         assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
         return;
     }
-    let drain = Drain::on_signals(Duration::from_secs(60)).expect("handlers");
+    let drain = Drain::on_signals(Duration::from_secs(60), Reload::default()).expect("handlers");
     raise(SIGTERM).expect("raised");
     drain.wait();
     drain.stopped();
@@ -70,11 +71,37 @@ fn a_second_signal_ends_the_process_with_code_130_and_says_so() {
         return;
     }
     logging::init("info");
-    let drain = Drain::on_signals(Duration::from_secs(60)).expect("handlers");
+    let drain = Drain::on_signals(Duration::from_secs(60), Reload::default()).expect("handlers");
     raise(SIGINT).expect("raised");
     drain.wait();
     raise(SIGTERM).expect("raised");
     loop {
         std::thread::park();
     }
+}
+
+#[test]
+fn a_hangup_reads_again_and_ends_nothing() {
+    if !is_child() {
+        let output = run_again("a_hangup_reads_again_and_ends_nothing");
+        assert_eq!(output.status.code(), Some(0), "{}", stderr(&output));
+        return;
+    }
+    let (read, was_read) = std::sync::mpsc::channel();
+    let mut reload = Reload::default();
+    reload.add("a test", move || {
+        read.send(()).map_err(|error| error.to_string())
+    });
+    let drain = Drain::on_signals(Duration::from_secs(60), reload).expect("handlers");
+    for _ in 0..2 {
+        raise(SIGHUP).expect("raised");
+        was_read
+            .recv_timeout(Duration::from_secs(30))
+            .expect("read again");
+    }
+    assert_eq!(drain.phase(), Phase::Running);
+    // It has not counted as the first of two.
+    raise(SIGTERM).expect("raised");
+    drain.wait();
+    drain.stopped();
 }

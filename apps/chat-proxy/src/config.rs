@@ -1,10 +1,16 @@
 //! The configuration file of the program: TOML text to [`ProxyConfig`], checked whole.
 
-use std::path::Path;
+use std::net::{IpAddr, SocketAddr};
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use chat_bus::RedisConfig;
+use chat_bus::{RedisConfig, RedisTls};
+use chat_node::cluster::ClusterSection;
 use chat_node::config::{self, Address, ByteSize, ConfigError, Problems};
+use chat_node::reload::Reload;
+use chat_node::tls::{self, TlsSection};
+use nexus_net::ProxyProtocol;
+use nexus_net::ipnet::IpNet;
 use nexus_rpc::registry::{StaticRegistry, ZooKeeperOptions};
 use serde::Deserialize;
 
@@ -28,6 +34,10 @@ pub struct ProxyConfig {
     pub log_level: String,
     /// How long a drain may take.
     pub grace: Duration,
+    /// Where its pages are, if anywhere.
+    pub admin: Option<SocketAddr>,
+    /// What is read again at SIGHUP.
+    pub reload: Reload,
 }
 
 /// Reads and checks the file.
@@ -46,6 +56,9 @@ pub fn load(file: &Path) -> Result<ProxyConfig, ConfigError> {
 #[serde(default, deny_unknown_fields)]
 struct Raw {
     proxy: RawProxy,
+    tls: TlsSection,
+    cluster: ClusterSection,
+    admin: RawAdmin,
     registry: RawRegistry,
     redis: RawRedis,
     limits: RawLimits,
@@ -57,6 +70,7 @@ struct Raw {
 #[serde(default, deny_unknown_fields)]
 struct RawProxy {
     listen: Option<Address>,
+    proxy_protocol: Vec<String>,
     loops: usize,
     #[serde(with = "config::duration")]
     idle_timeout: Duration,
@@ -76,6 +90,12 @@ struct RawProxy {
     resync_interval: Duration,
 }
 
+#[derive(Default, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+struct RawAdmin {
+    listen: Option<Address>,
+}
+
 #[derive(Deserialize)]
 #[serde(default, deny_unknown_fields)]
 struct RawRegistry {
@@ -86,6 +106,9 @@ struct RawRegistry {
 #[serde(default, deny_unknown_fields)]
 struct RawRedis {
     url: String,
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
     prefix: String,
     #[serde(with = "config::duration")]
     timeout: Duration,
@@ -123,6 +146,7 @@ impl Default for RawProxy {
         let options = ProxyOptions::default();
         Self {
             listen: None,
+            proxy_protocol: Vec::new(),
             loops: 2,
             idle_timeout: options.idle_timeout,
             idle_timeout_without_heartbeat: options.idle_timeout_without_heartbeat,
@@ -149,6 +173,9 @@ impl Default for RawRedis {
         let redis = RedisConfig::new("redis://127.0.0.1:6379");
         Self {
             url: redis.url,
+            ca: None,
+            certificate: None,
+            key: None,
             prefix: redis.key_prefix,
             timeout: redis.timeout,
             connections_max: redis.connections_max,
@@ -191,7 +218,11 @@ impl Default for RawShutdown {
 
 impl Raw {
     fn check(self, problems: &mut Problems) -> ProxyConfig {
-        let options = self.options(problems);
+        let mut options = self.options(problems);
+        let mut reload = Reload::default();
+        options.tls = self.tls.server("tls", problems, &mut reload);
+        options.cluster = self.cluster.proxy_side(problems, &mut reload);
+        options.proxy_protocol = proxy_protocol(&self.proxy.proxy_protocol, problems);
         let loops = self.proxy.loops;
         let in_range = (1..=LOOPS_MAX).contains(&loops);
         problems.require(
@@ -204,6 +235,14 @@ impl Raw {
         redis.key_prefix = self.redis.prefix;
         redis.timeout = self.redis.timeout;
         redis.connections_max = self.redis.connections_max;
+        let (ca, certificate, key) = (self.redis.ca, self.redis.certificate, self.redis.key);
+        if let Some(files) = tls::backend("redis", ca, certificate, key, problems) {
+            let tls = RedisTls::from_pem(files.roots, files.identity);
+            redis.tls = problems.accept("redis.ca", tls).inspect(|tls| {
+                let tls = tls.clone();
+                reload.add("[redis]", move || tls.reload());
+            });
+        }
         check_redis(&redis, problems);
         let level = &self.log.level;
         problems.require(
@@ -218,6 +257,8 @@ impl Raw {
             redis,
             log_level: self.log.level,
             grace: self.shutdown.grace,
+            admin: self.admin.listen.map(|listen| listen.socket_addr()),
+            reload,
         }
     }
 
@@ -277,6 +318,7 @@ impl Raw {
             request_timeout: proxy.request_timeout,
             lease_ttl: proxy.lease_ttl,
             ack_interval: proxy.ack_interval,
+            ..ProxyOptions::default()
         };
         problems.require(
             "limits.output_size_low",
@@ -290,6 +332,24 @@ impl Raw {
         );
         options
     }
+}
+
+/// From where connections begin with the PROXY protocol's header.
+fn proxy_protocol(sources: &[String], problems: &mut Problems) -> ProxyProtocol {
+    if sources.is_empty() {
+        return ProxyProtocol::Off;
+    }
+    let network = |source: &String| {
+        let network = source.parse::<IpNet>();
+        let network = network.or_else(|_| source.parse::<IpAddr>().map(IpNet::from));
+        problems.accept(
+            "proxy.proxy_protocol",
+            network.map_err(|_| {
+                format!("{source:?}: expected an address or a network, as \"10.1.0.0/16\"")
+            }),
+        )
+    };
+    ProxyProtocol::RequiredFrom(sources.iter().filter_map(network).collect())
 }
 
 fn check_registry(url: &str, problems: &mut Problems) {
@@ -338,8 +398,10 @@ mod tests {
     fn shown(config: &ProxyConfig) -> String {
         let redis = &config.redis;
         format!(
-            "{:?} {} {} {} {} {:?} {} {} {:?}",
+            "{:?} {:?} {:?} {} {} {} {} {:?} {} {} {:?}",
             config.options,
+            config.admin,
+            config.reload,
             config.loops,
             config.registry_url,
             redis.url,
@@ -371,15 +433,29 @@ mod tests {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../configs");
         let text = std::fs::read_to_string(folder.join("proxy-1.toml")).expect("read");
         // A key that is misspelt makes its section name all that there are.
-        for section in ["proxy", "registry", "redis", "limits", "log", "shutdown"] {
+        for section in [
+            "proxy", "tls", "cluster", "admin", "registry", "redis", "limits", "log", "shutdown",
+        ] {
             let Err(error) = loaded(&format!("[{section}]\nno_such_key = 1")) else {
                 panic!("an unknown key in [{section}] was taken");
             };
             let names = error.split('`').skip(1).step_by(2).skip(1);
             for name in names {
-                assert!(text.contains(&format!("\n{name} = ")), "{section}.{name}");
+                // One without a default stands there as an example.
+                let stands = |start| text.contains(&format!("\n{start}{name} = "));
+                assert!(stands("") || stands("# "), "{section}.{name}");
             }
         }
+    }
+
+    #[test]
+    fn proxies_in_front_are_named_by_address_or_network() {
+        let config =
+            loaded("[proxy]\nproxy_protocol = [\"127.0.0.2\", \"10.1.0.0/16\", \"fd00::/8\"]");
+        let config = config.unwrap_or_else(|error| panic!("{error}"));
+        let networks = ["127.0.0.2/32", "10.1.0.0/16", "fd00::/8"].map(|net| net.parse().unwrap());
+        let expected = ProxyProtocol::RequiredFrom(networks.into());
+        assert_eq!(config.options.proxy_protocol, expected);
     }
 
     #[test]
@@ -416,6 +492,16 @@ mod tests {
             ("[redis]\nurl = \"nowhere\"", "redis.url"),
             ("[registry]\nurl = \"zookeeper://\"", "registry.url"),
             ("[log]\nlevel = \"\"", "log.level"),
+            (
+                "[proxy]\nproxy_protocol = [\"nginx\"]",
+                "proxy.proxy_protocol",
+            ),
+            ("[tls]\nkey = \"proxy.key\"", "tls.certificate"),
+            ("[cluster]\nca = \"ca.pem\"", "cluster.certificate"),
+            (
+                "[cluster]\nsecret_file = \"/no/such/file\"",
+                "cluster.secret_file",
+            ),
         ] {
             assert!(
                 loaded(text).is_err_and(|error| error.contains(key)),

@@ -113,7 +113,7 @@ impl Proxy {
     ) -> Result<Self, ProxyError> {
         let id = ProxyId::random();
         let (listen, server_options) = (options.listen, options.server());
-        let services = Services::new(registry, Arc::clone(&loops), id, options.request_timeout);
+        let services = Services::new(registry, Arc::clone(&loops), id, &options);
         let shared = Arc::new(Shared {
             options,
             services: Arc::new(services),

@@ -1,5 +1,6 @@
 //! `chat-proxy -i FILE`: one proxy of a cluster.
 
+use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -7,10 +8,10 @@ use std::time::{Duration, Instant};
 use chat_bus::RedisBus;
 use chat_node::drain::Drain;
 use chat_node::{cli, logging};
-use chat_proxy::Proxy;
 use chat_proxy::config::{self, ProxyConfig};
-use nexus_net::LoopGroup;
-use nexus_rpc::registry;
+use chat_proxy::{Proxy, ProxyOptions};
+use nexus_net::{LoopGroup, ProxyProtocol};
+use nexus_rpc::{HttpOptions, ProviderError, ProviderOptions, RpcProvider, registry};
 
 fn main() -> ExitCode {
     cli::run(
@@ -23,17 +24,55 @@ fn main() -> ExitCode {
 
 fn serve(config: ProxyConfig) -> Result<(), Box<dyn std::error::Error>> {
     logging::init(&config.log_level);
-    let drain = Drain::on_signals(config.grace)?;
+    let drain = Drain::on_signals(config.grace, config.reload)?;
     let registry = registry::open(&config.registry_url)?;
     let bus = Arc::new(RedisBus::new(config.redis)?);
     let loops = Arc::new(LoopGroup::start("proxy", config.loops)?);
+    if passwords_travel_in_clear(&config.options) {
+        log::warn!(
+            "whoever listens in reads passwords: [tls] is not configured, nor `proxy_protocol` for a load \
+             balancer that could end it"
+        );
+    }
+    let mut pages = match config.admin {
+        Some(listen) => Some(show_pages(listen, &loops)?),
+        None => None,
+    };
     let mut proxy = Proxy::start(config.options, loops, registry, bus)?;
     log::info!("proxy {} listens on {}", proxy.id(), proxy.local_addr());
     let deadline = wait(&drain, &proxy);
+    if let Some(pages) = &mut pages {
+        // `/health` says so first, to a load balancer that asks for it.
+        pages.drain(deadline.saturating_duration_since(Instant::now()));
+    }
     let report = proxy.drain(deadline.saturating_duration_since(Instant::now()));
     log::info!("drained: {report:?}");
     drain.stopped();
     Ok(())
+}
+
+fn passwords_travel_in_clear(options: &ProxyOptions) -> bool {
+    options.tls.is_none()
+        && options.proxy_protocol == ProxyProtocol::Off
+        && !options.listen.ip().is_loopback()
+}
+
+/// Pages on a port of their own: a provider without a service, on the proxy's loops, whose numbers it
+/// shows.
+fn show_pages(listen: SocketAddr, loops: &Arc<LoopGroup>) -> Result<RpcProvider, ProviderError> {
+    let pages = RpcProvider::builder()
+        .loops(Arc::clone(loops))
+        .options(ProviderOptions {
+            worker_threads: 1,
+            http: HttpOptions {
+                calls: false,
+                ..HttpOptions::default()
+            },
+            ..ProviderOptions::default()
+        })
+        .start(listen)?;
+    log::info!("pages on {}", pages.local_addr());
+    Ok(pages)
 }
 
 /// Waits for the drain's deadline, and says whenever the proxy begins or ceases to be able to serve

@@ -3,7 +3,8 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
-use nexus_net::{ConnectionOptions, Placement, ServerOptions};
+use chat_node::cluster::ProxySide;
+use nexus_net::{ConnectionOptions, Placement, ProxyProtocol, ServerOptions, ServerTls};
 
 use crate::delivery::HeldLimits;
 
@@ -15,6 +16,13 @@ const FRAME_SLACK_BYTES: usize = 4 << 10;
 pub struct ProxyOptions {
     /// Where clients connect; port 0 is any free port. Default 127.0.0.1:8001.
     pub listen: SocketAddr,
+    /// TLS for all clients. Default: none.
+    pub tls: Option<ServerTls>,
+    /// Whether load balancers in front name the clients' addresses, and which. Default: clients connect
+    /// themselves.
+    pub proxy_protocol: ProxyProtocol,
+    /// How it is known to the chat servers. Default: not at all.
+    pub cluster: ProxySide,
     /// Connections at a time; more are closed as soon as they are accepted. Default 100,000.
     pub connections_max: usize,
     /// A client that has sent nothing for this long is closed and logged out; clients with nothing to say
@@ -60,6 +68,9 @@ impl Default for ProxyOptions {
     fn default() -> Self {
         Self {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8001)),
+            tls: None,
+            proxy_protocol: ProxyProtocol::Off,
+            cluster: ProxySide::default(),
             connections_max: 100_000,
             idle_timeout: Duration::from_secs(90),
             idle_timeout_without_heartbeat: Duration::from_secs(30 * 60),
@@ -95,6 +106,8 @@ impl ProxyOptions {
             },
             connections_max: self.connections_max,
             placement: Placement::LeastConnections,
+            proxy_protocol: self.proxy_protocol.clone(),
+            tls: self.tls.clone(),
             ..ServerOptions::default()
         }
     }

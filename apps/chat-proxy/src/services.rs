@@ -1,9 +1,10 @@
 //! The services behind the proxy: one typed client each, and what their failures mean to a client.
 
 use std::sync::Arc;
-use std::time::Duration;
 
+use bytes::Bytes;
 use chat_bus::ProxyId;
+use chat_node::secret::ClusterSecret;
 use chat_proto::ids::{code, metadata};
 use chat_proto::messages::{
     FriendServiceRpcClient, GroupChatServiceRpcClient, GroupServiceRpcClient,
@@ -11,8 +12,9 @@ use chat_proto::messages::{
 };
 use nexus_net::LoopGroup;
 use nexus_rpc::registry::Registry;
-use nexus_rpc::{CallOptions, ChannelOptions, ErrorCode, RpcChannel, RpcError};
+use nexus_rpc::{CallOptions, ChannelOptions, Credentials, ErrorCode, RpcChannel, RpcError};
 
+use crate::ProxyOptions;
 use crate::directory::SessionId;
 
 const NAMES: [&str; 5] = [
@@ -39,10 +41,13 @@ impl Services {
         registry: Arc<dyn Registry>,
         loops: Arc<LoopGroup>,
         proxy: ProxyId,
-        timeout: Duration,
+        options: &ProxyOptions,
     ) -> Self {
+        let secret = options.cluster.secret.clone();
         let options = ChannelOptions {
-            timeout,
+            timeout: options.request_timeout,
+            credentials: secret.map(|secret| Arc::new(Shown(secret)) as Arc<dyn Credentials>),
+            tls: options.cluster.tls.clone(),
             ..ChannelOptions::default()
         };
         let channel = RpcChannel::new(registry, loops, options);
@@ -80,6 +85,15 @@ impl Services {
     /// Metadata of a call for a user who is logged in.
     pub(crate) fn session(&self, user: i32, session: SessionId) -> CallOptions {
         self.login(session).with_metadata(metadata::USER, user)
+    }
+}
+
+/// Shows the cluster's secret with the first call of each connection.
+struct Shown(ClusterSecret);
+
+impl Credentials for Shown {
+    fn authentication_data(&self) -> Bytes {
+        self.0.shown()
     }
 }
 

@@ -3,13 +3,18 @@
 //! `configs/server-1.toml` explains every key.
 
 use std::collections::BTreeSet;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_bus::{Bus, LoginPolicy, RedisBus, RedisConfig};
+use chat_bus::{Bus, LoginPolicy, RedisBus, RedisConfig, RedisTls};
+use chat_node::cluster::ClusterSection;
 use chat_node::config::{self, Address, ConfigError, Problems};
-use chat_store::{MySqlOptions, MySqlStore, SqliteStore, Store};
+use chat_node::reload::Reload;
+use chat_node::tls;
+use chat_store::{MySqlOptions, MySqlStore, MySqlTls, SqliteStore, Store};
+use nexus_net::ClientPemFiles;
+use nexus_rpc::Pages;
 use nexus_rpc::registry::{self, Registry};
 use serde::Deserialize;
 
@@ -31,6 +36,8 @@ pub struct Node {
     pub log_level: String,
     /// How long stopping may take.
     pub grace: Duration,
+    /// What is read again at SIGHUP.
+    pub reload: Reload,
 }
 
 /// Reads and checks a configuration file. Nothing is opened but the file; a SQLite database is
@@ -41,6 +48,7 @@ pub struct Node {
 pub fn load(file: &Path) -> Result<Node, ConfigError> {
     let raw: Raw = config::load(file)?;
     let mut problems = Problems::new(file);
+    let mut reload = Reload::default();
     let mut options = ServerOptions::new(raw.server.listen.socket_addr());
     options.services = raw.server.services;
     problems.require(
@@ -55,6 +63,16 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
         !reachable.ip().is_unspecified(),
         "needed when `server.listen` is a wildcard: an address that proxies can reach",
     );
+    options.gate = raw.cluster.server_side(&mut problems, &mut reload);
+    problems.require(
+        "server.listen",
+        !options.gate.is_open() || raw.server.accept_anyone || options.listen.ip().is_loopback(),
+        "whoever reaches this address could act for every user: say how proxies are known in [cluster], \
+         or, where the network lets nobody else near, set `server.accept_anyone = true`",
+    );
+    if let Some(listen) = &raw.admin.listen {
+        options.provider.http.pages = Pages::InnerPort(listen.socket_addr());
+    }
     options.provider.discovery_delay = raw.shutdown.discovery_delay;
     options.provider.worker_threads = raw.server.workers;
     options.provider.worker_queue_max = raw.limits.worker_queue;
@@ -76,8 +94,20 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
     ] {
         problems.require(key, value > 0, "expected at least 1");
     }
-    let store = problems.accept("store.url", open_store(&raw.store));
+    let of_store = raw.store;
+    let (ca, certificate, key) = (of_store.ca, of_store.certificate, of_store.key);
+    let tls = tls::backend("store", ca, certificate, key, &mut problems);
+    let opened = open_store(&of_store.url, of_store.connections, tls);
+    let store = problems.accept("store.url", opened);
     let mut redis = RedisConfig::new(raw.redis.url);
+    let (ca, certificate, key) = (raw.redis.ca, raw.redis.certificate, raw.redis.key);
+    if let Some(files) = tls::backend("redis", ca, certificate, key, &mut problems) {
+        let tls = RedisTls::from_pem(files.roots, files.identity);
+        redis.tls = problems.accept("redis.ca", tls).inspect(|tls| {
+            let tls = tls.clone();
+            reload.add("[redis]", move || tls.reload());
+        });
+    }
     redis.key_prefix = raw.redis.prefix;
     let bus = problems.accept("redis.url", RedisBus::new(redis));
     let registry = problems.accept("registry.url", registry::open(&raw.registry.url));
@@ -93,6 +123,7 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
         loops: raw.server.loops,
         log_level: raw.log.level,
         grace: raw.shutdown.grace,
+        reload,
     })
 }
 
@@ -103,6 +134,10 @@ struct Raw {
     store: RawStore,
     redis: RawRedis,
     registry: RawRegistry,
+    #[serde(default)]
+    cluster: ClusterSection,
+    #[serde(default)]
+    admin: RawAdmin,
     #[serde(default)]
     limits: RawLimits,
     #[serde(default)]
@@ -116,6 +151,8 @@ struct Raw {
 struct RawServer {
     listen: Address,
     advertise: Option<Address>,
+    #[serde(default)]
+    accept_anyone: bool,
     #[serde(default = "all_services")]
     services: BTreeSet<ServiceName>,
     #[serde(default)]
@@ -138,6 +175,9 @@ enum Policy {
 #[serde(deny_unknown_fields)]
 struct RawStore {
     url: String,
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
     #[serde(default = "sixteen")]
     connections: usize,
 }
@@ -146,6 +186,9 @@ struct RawStore {
 #[serde(deny_unknown_fields)]
 struct RawRedis {
     url: String,
+    ca: Option<PathBuf>,
+    certificate: Option<PathBuf>,
+    key: Option<PathBuf>,
     #[serde(default = "prefix")]
     prefix: String,
 }
@@ -154,6 +197,12 @@ struct RawRedis {
 #[serde(deny_unknown_fields)]
 struct RawRegistry {
     url: String,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields, default)]
+struct RawAdmin {
+    listen: Option<Address>,
 }
 
 #[derive(Deserialize)]
@@ -224,19 +273,27 @@ fn prefix() -> String {
     "nexus:".to_owned()
 }
 
-fn open_store(raw: &RawStore) -> Result<Arc<dyn Store>, String> {
-    if let Some(path) = raw.url.strip_prefix("sqlite://") {
+fn open_store(
+    url: &str,
+    connections: usize,
+    tls: Option<ClientPemFiles>,
+) -> Result<Arc<dyn Store>, String> {
+    if let Some(path) = url.strip_prefix("sqlite://") {
         let store = SqliteStore::open(path).map_err(|error| error.to_string())?;
         return Ok(Arc::new(store));
     }
-    if !raw.url.starts_with("mysql://") {
+    if !url.starts_with("mysql://") {
         return Err(format!(
             "expected mysql://user:password@host:port/database or sqlite://PATH, found {:?}",
-            raw.url.split(':').next().unwrap_or_default()
+            url.split(':').next().unwrap_or_default()
         ));
     }
-    let mut options = MySqlOptions::new(raw.url.as_str());
-    options.connections_max = raw.connections.max(1);
+    let mut options = MySqlOptions::new(url);
+    options.connections_max = connections.max(1);
+    options.tls = tls.map(|files| MySqlTls {
+        ca: files.roots,
+        identity: files.identity,
+    });
     match MySqlStore::new(options) {
         Ok(store) => Ok(Arc::new(store)),
         Err(error) => Err(error.to_string()),

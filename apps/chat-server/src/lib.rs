@@ -11,7 +11,8 @@
 //! | module | owns |
 //! |---|---|
 //! | [`config`] | the node's TOML file, checked |
-//! | `caller` | who calls: the metadata that a proxy sends along |
+//! | `gate` | who is let in: proxies |
+//! | `caller` | for whom it calls: the metadata that a proxy sends along |
 //! | `password` | Argon2id |
 //! | `users`, `friends`, `groups`, `chats` | the five services |
 //! | `publisher` | what was committed, on its way to the recipients' proxies |
@@ -27,6 +28,7 @@ pub mod config;
 mod convert;
 mod failure;
 mod friends;
+mod gate;
 mod groups;
 mod log_limit;
 mod password;
@@ -39,6 +41,7 @@ use std::sync::{Arc, mpsc};
 use std::time::{Duration, Instant};
 
 use chat_bus::{Bus, LoginPolicy};
+use chat_node::cluster::ServerSide;
 use chat_proto::messages::{
     FriendServiceRpcServer, GroupChatServiceRpcServer, GroupServiceRpcServer,
     OneChatServiceRpcServer, UserServiceRpcServer,
@@ -46,7 +49,7 @@ use chat_proto::messages::{
 use chat_store::{MessageWriter, PageLimit, Store, StoreError, WriterOptions};
 use nexus_net::{DrainReport, LoopGroup};
 use nexus_rpc::registry::Registry;
-use nexus_rpc::{ProviderError, ProviderOptions, RpcProvider};
+use nexus_rpc::{HttpOptions, Pages, ProviderError, ProviderOptions, RpcProvider};
 
 pub use crate::password::PasswordCost;
 use crate::password::Passwords;
@@ -97,7 +100,11 @@ pub struct ServerOptions {
     pub pending_page: PageLimit,
     /// Of the message writer.
     pub writer: WriterOptions,
-    /// Of the RPC provider.
+    /// Whom it lets in. Default: everybody who reaches it, and so only good for an address that
+    /// nobody else reaches.
+    pub gate: ServerSide,
+    /// Of the RPC provider; its `tls` is that of `gate`. Default: no calls over HTTP, which would say of
+    /// themselves for whom they are, and no pages.
     pub provider: ProviderOptions,
 }
 
@@ -115,7 +122,15 @@ impl ServerOptions {
                 bytes_max: 256 * 1024,
             },
             writer: WriterOptions::default(),
-            provider: ProviderOptions::default(),
+            gate: ServerSide::default(),
+            provider: ProviderOptions {
+                http: HttpOptions {
+                    pages: Pages::Off,
+                    calls: false,
+                    ..HttpOptions::default()
+                },
+                ..ProviderOptions::default()
+            },
         }
     }
 }
@@ -181,9 +196,15 @@ impl ChatServer {
             pending_page: options.pending_page,
         });
         let mut builder = RpcProvider::builder()
-            .options(options.provider)
+            .options(ProviderOptions {
+                tls: options.gate.tls,
+                ..options.provider
+            })
             .registry(registry)
             .loops(loops);
+        if let Some(secret) = options.gate.secret {
+            builder = builder.authenticator(gate::ProxiesOnly(secret));
+        }
         for service in &options.services {
             let services = Arc::clone(&services);
             builder = match service {
@@ -208,6 +229,11 @@ impl ChatServer {
     /// The address it serves on, with the real port.
     pub fn local_addr(&self) -> SocketAddr {
         self.provider.local_addr()
+    }
+
+    /// The address of its pages, if it shows any.
+    pub fn pages_addr(&self) -> Option<SocketAddr> {
+        self.provider.pages_addr()
     }
 
     /// Whether its services are registered.

@@ -20,9 +20,12 @@ fn main() -> ExitCode {
 
 fn serve(node: Node) -> Result<(), Box<dyn std::error::Error>> {
     logging::init(&node.log_level);
-    let drain = Drain::on_signals(node.grace)?;
+    let drain = Drain::on_signals(node.grace, node.reload)?;
     let loops = Arc::new(LoopGroup::start("loop", node.loops)?);
     let mut server = ChatServer::start(node.options, node.store, node.bus, node.registry, loops)?;
+    if let Some(pages) = server.pages_addr() {
+        log::info!("pages on {pages}");
+    }
     log::info!("ready on {}", server.local_addr());
     let deadline = drain.wait();
     let report = server.drain(deadline.saturating_duration_since(Instant::now()));

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use chat_bus::{Bus, LocalBus};
+use chat_node::secret::ClusterSecret;
 use chat_proxy::{Proxy, ProxyOptions};
 use chat_server::{ChatServer, ServerOptions};
 use chat_store::{SqliteStore, Store};
@@ -54,10 +55,14 @@ impl Standalone {
         let mut server_options = ServerOptions::new(inner);
         // Nobody outside of this process has to notice that it stops.
         server_options.provider.discovery_delay = Duration::ZERO;
+        // Whoever else is on this machine could reach the server's port.
+        let secret = ClusterSecret::random();
+        server_options.gate.secret = Some(secret.clone());
         let mut proxy_options = ProxyOptions {
             listen,
             ..ProxyOptions::default()
         };
+        proxy_options.cluster.secret = Some(secret);
         adjust(&mut server_options, &mut proxy_options);
         let server = ChatServer::start(
             server_options,

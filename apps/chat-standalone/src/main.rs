@@ -5,9 +5,10 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
-use chat_node::{drain::Drain, logging};
+use chat_node::{drain::Drain, logging, reload::Reload};
 use chat_standalone::Standalone;
 use clap::Parser;
+use nexus_net::{PemFiles, ServerTls};
 
 const GRACE: Duration = Duration::from_secs(5);
 
@@ -21,6 +22,12 @@ struct Options {
     /// The folder that keeps users and messages; made if it is missing
     #[arg(long, value_name = "PATH", default_value = "nexus-data")]
     data: PathBuf,
+    /// Speak TLS with clients: the certificate, and those between it and the root (PEM). Read again at SIGHUP
+    #[arg(long, value_name = "FILE", requires = "tls_key")]
+    tls_cert: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", requires = "tls_cert")]
+    tls_key: Option<PathBuf>,
 }
 
 fn main() -> ExitCode {
@@ -36,20 +43,25 @@ fn main() -> ExitCode {
 }
 
 fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
-    let drain = Drain::on_signals(GRACE)?;
-    let chat = Standalone::start(options.listen, &options.data, |_, _| {})?;
+    let (tls, reload) = tls(options)?;
+    let (join, with_tls) = match &tls {
+        Some(_) => (" --tls", " with TLS"),
+        None => ("", ""),
+    };
+    let drain = Drain::on_signals(GRACE, reload)?;
+    let chat = Standalone::start(options.listen, &options.data, |_, proxy| proxy.tls = tls)?;
     let address = chat.local_addr();
     let (host, port) = match address.ip().is_unspecified() {
         true => ("THIS-MACHINE".to_owned(), address.port()),
         false => (address.ip().to_string(), address.port()),
     };
     println!(
-        "The chat listens on {address} and keeps its data in {}.",
+        "The chat listens on {address}{with_tls} and keeps its data in {}.",
         options.data.display()
     );
     println!("Join it from another terminal, as often as you like:");
     println!();
-    println!("    cargo run --release -p chat-client -- {host} {port}");
+    println!("    cargo run --release -p chat-client -- {host} {port}{join}");
     println!();
     println!("Ctrl-C stops it.");
     let deadline = drain.wait();
@@ -57,4 +69,23 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
     chat.drain(deadline.saturating_duration_since(Instant::now()));
     drain.stopped();
     Ok(())
+}
+
+/// TLS for the clients, if it was asked for.
+fn tls(options: &Options) -> Result<(Option<ServerTls>, Reload), nexus_net::Error> {
+    let mut reload = Reload::default();
+    let (Some(certificate), Some(key)) = (&options.tls_cert, &options.tls_key) else {
+        return Ok((None, reload));
+    };
+    let files = PemFiles {
+        certificates: certificate.clone(),
+        key: key.clone(),
+        ..PemFiles::default()
+    };
+    let tls = ServerTls::from_pem(&files)?;
+    let shared = tls.clone();
+    reload.add("the certificate", move || {
+        shared.reload(&files).map_err(|error| error.to_string())
+    });
+    Ok((Some(tls), reload))
 }

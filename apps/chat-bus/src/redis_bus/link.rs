@@ -7,14 +7,18 @@
 use std::time::{Duration, Instant};
 
 use redis::{
-    Client, Cmd, Connection, ConnectionInfo, IntoConnectionInfo, RedisConnectionInfo, RedisError,
-    ServerError, Value,
+    Client, Cmd, Connection, ConnectionAddr, ConnectionInfo, IntoConnectionInfo,
+    RedisConnectionInfo, RedisError, ServerError, Value,
 };
+
+use super::tls::RedisTls;
 
 /// How to make links.
 #[derive(Clone)]
 pub(super) struct Endpoint {
     client: Client,
+    /// With TLS: certificates are those of now.
+    tls: Option<RedisTls>,
     /// Written on every new link: `AUTH` and `SELECT`, where the URL has them.
     set_up: Vec<Cmd>,
     /// How long a request may take, and a connect together with the request it is made for.
@@ -23,13 +27,25 @@ pub(super) struct Endpoint {
 
 impl Endpoint {
     /// The Redis at `url`; the error says what is wrong with it, without its password.
-    pub(super) fn new(url: &str, timeout: Duration) -> Result<Self, String> {
-        let expected = "expected redis://[[user]:password@]host:port[/db] or unix:///path";
+    pub(super) fn new(
+        url: &str,
+        tls: Option<&RedisTls>,
+        timeout: Duration,
+    ) -> Result<Self, String> {
+        let expected = "expected redis://[[user]:password@]host:port[/db], rediss:// with TLS, or \
+                        unix:///path";
         let info: ConnectionInfo = url
             .into_connection_info()
             .map_err(|error| format!("{}; {expected}", error.detail().unwrap_or("not a URL")))?;
-        if !info.addr().is_supported() {
-            return Err(format!("TLS to Redis is not supported; {expected}"));
+        match info.addr() {
+            ConnectionAddr::TcpTls { insecure: true, .. } => {
+                return Err("a Redis that anybody may stand in for is not supported".to_owned());
+            }
+            ConnectionAddr::TcpTls { .. } => {}
+            _ if tls.is_some() => {
+                return Err(format!("certificates are for TLS only; {expected}"));
+            }
+            _ => {}
         }
         let set_up = set_up(info.redis_settings());
         let bare = RedisConnectionInfo::default().set_skip_set_lib_name();
@@ -37,6 +53,7 @@ impl Endpoint {
             .map_err(|_| format!("not a URL; {expected}"))?;
         Ok(Self {
             client,
+            tls: tls.cloned(),
             set_up,
             timeout,
         })
@@ -44,9 +61,16 @@ impl Endpoint {
 
     /// Connects, authenticates and selects the database, all before `deadline`.
     pub(super) fn connect(&self, deadline: Instant) -> Result<Link, LinkError> {
-        let connection = self
-            .client
-            .get_connection_with_timeout(remaining(deadline)?)?;
+        let connection = match &self.tls {
+            None => self
+                .client
+                .get_connection_with_timeout(remaining(deadline)?)?,
+            Some(tls) => {
+                let info = self.client.get_connection_info().clone();
+                Client::build_with_tls(info, tls.certificates())?
+                    .get_connection_with_timeout(remaining(deadline)?)?
+            }
+        };
         let mut link = Link { connection };
         if self.set_up.is_empty() {
             return Ok(link);

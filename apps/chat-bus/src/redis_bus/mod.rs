@@ -16,6 +16,7 @@
 //! | `pool.rs` | a bounded number of links; failing fast while Redis is away |
 //! | `scripts.rs` | what Redis has to do atomically |
 //! | `subscriber.rs` | the thread of a subscription |
+//! | `tls.rs` | certificates |
 //!
 //! Needs one Redis (or one behind a fail-over), version 5 or later; not Redis Cluster, as a
 //! script looks at the lease of the proxy that it finds in an entry.
@@ -36,10 +37,12 @@ mod link;
 mod pool;
 mod scripts;
 mod subscriber;
+mod tls;
 
 use link::{Endpoint, server_error};
 use pool::Pool;
 use subscriber::Subscriber;
+pub use tls::RedisTls;
 
 /// Most users in one `MGET` or one run of the restoring script: Redis serves nobody else meanwhile.
 const USERS_PER_COMMAND: usize = 500;
@@ -51,9 +54,12 @@ const BYTES_PER_ROUND_TRIP: usize = 1024 * 1024;
 #[derive(Clone)]
 #[non_exhaustive]
 pub struct RedisConfig {
-    /// `redis://[[user]:password@]host:port[/db]` or `unix:///path`. A name is resolved at every
+    /// `redis://[[user]:password@]host:port[/db]`, `rediss://` for TLS, or `unix:///path`. A name is resolved at every
     /// connect, by the system and with its timeouts.
     pub url: String,
+    /// How Redis is known under TLS, and who the bus is. Default: by the certificates that the system
+    /// trusts, and nobody in particular.
+    pub tls: Option<RedisTls>,
     /// What all keys and channels begin with; separates clusters that share a Redis. At most 64
     /// bytes. Default `nexus:`.
     pub key_prefix: String,
@@ -74,6 +80,7 @@ impl RedisConfig {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            tls: None,
             key_prefix: "nexus:".to_owned(),
             timeout: Duration::from_secs(1),
             connections_max: 8,
@@ -105,7 +112,7 @@ impl RedisConfig {
         if !(least..=hour * 24 * 365).contains(&self.entry_life) {
             return wrong("entry_life", "expected 1ms to 365 days");
         }
-        Endpoint::new(&self.url, self.timeout)
+        Endpoint::new(&self.url, self.tls.as_ref(), self.timeout)
             .map_err(|reason| BusError::Config { key: "url", reason })
     }
 }

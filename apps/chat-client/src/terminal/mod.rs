@@ -5,6 +5,7 @@
 //! | `command` | what can be typed, and how it is understood |
 //! | `screen` | lines in and out, on a terminal or through pipes |
 //! | `reach` | finding a server that answers |
+//! | `tls` | TLS as the command line asks for it |
 //! | `feed` | what arrives without being asked for |
 //! | `phrases` | sentences in the user's language |
 //! | `session` | carries commands out |
@@ -23,12 +24,15 @@ mod phrases;
 mod reach;
 mod screen;
 mod session;
+mod tls;
 
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use chat_client::{ClientOptions, Language};
 use clap::{Parser, ValueEnum};
+use nexus_net::ClientTls;
 
 use self::feed::Feed;
 use self::screen::{Input, Screen};
@@ -38,10 +42,13 @@ const EXAMPLES: &str = "\
 Examples:
   chat-client 127.0.0.1 8000             menus, in a terminal
   chat-client chat.example.org 8000 --lang zh
+  chat-client chat.example.org 8443 --tls
   printf 'login 1 secret\\nto 2 hello\\n' | chat-client 127.0.0.1 8000
                                          a script: one command a line, `help` lists them
 
 Exit codes: 0 all went well, 1 a command failed or the server cannot be reached, 2 wrong usage.";
+
+const EXIT_USAGE: u8 = 2;
 
 /// Chats from a terminal, or from a script. / 终端聊天客户端，也可由脚本驱动。
 #[derive(Debug, Parser)]
@@ -59,6 +66,25 @@ struct Arguments {
     #[arg(long, value_name = "SECONDS", default_value_t = 10,
           value_parser = clap::value_parser!(u64).range(1..=3600))]
     timeout: u64,
+    /// Speak TLS, with a server whose certificate this system trusts / 使用 TLS，信任系统的根证书
+    #[arg(long)]
+    tls: bool,
+    /// Trust the certificates in this file (PEM) instead / 改为信任此文件中的证书
+    #[arg(long, value_name = "FILE", requires = "tls")]
+    ca: Option<PathBuf>,
+    /// The name the certificate has to be for; by default HOST / 证书的名称，默认为 HOST
+    #[arg(long, value_name = "NAME", requires = "tls")]
+    server_name: Option<String>,
+}
+
+impl Arguments {
+    fn tls(&self) -> Result<Option<ClientTls>, String> {
+        if !self.tls {
+            return Ok(None);
+        }
+        let name = self.server_name.as_ref().unwrap_or(&self.host);
+        tls::client(self.ca.as_deref(), name).map(Some)
+    }
 }
 
 #[derive(Debug, Clone, Copy, ValueEnum)]
@@ -75,6 +101,13 @@ pub(crate) fn run() -> ExitCode {
         Some(Lang::En) => Language::English,
         None => language_of_system(),
     };
+    let tls = match arguments.tls() {
+        Ok(tls) => tls,
+        Err(error) => {
+            eprintln!("chat-client: {error}");
+            return ExitCode::from(EXIT_USAGE);
+        }
+    };
     let (screen, announcer, input) = match Screen::open() {
         Ok(opened) => opened,
         Err(error) => {
@@ -85,6 +118,7 @@ pub(crate) fn run() -> ExitCode {
     let timeout = Duration::from_secs(arguments.timeout);
     let mut options = ClientOptions {
         request_timeout: timeout,
+        tls,
         ..ClientOptions::default()
     };
     if let Input::Script(_) = input {
@@ -138,5 +172,13 @@ mod tests {
             assert!(Arguments::try_parse_from(wrong).is_err(), "{wrong:?}");
         }
         assert!(Arguments::try_parse_from(["chat-client", "localhost", "8000"]).is_ok());
+    }
+
+    #[test]
+    fn what_belongs_to_tls_is_refused_without_it() {
+        let line = ["chat-client", "localhost", "8000", "--ca", "ca.pem"];
+        assert!(Arguments::try_parse_from(line).is_err());
+        let arguments = Arguments::try_parse_from(line.into_iter().chain(["--tls"])).unwrap();
+        assert!(arguments.tls().is_err_and(|error| error.contains("ca.pem")));
     }
 }

@@ -177,6 +177,8 @@ impl Session {
         let response = reply.response.unwrap_or_default();
         conn.send(answer_frame(MessageId::LOGIN_ANSWER, request_id, &response));
         self.shared.directory.confirm(user.get(), session);
+        let (number, peer) = (session.0, conn.peer_addr());
+        log::debug!("session {number}: user {user} has logged in from {peer}");
         let mut active = Box::new(Active {
             user,
             session,

@@ -6,11 +6,12 @@ mod session;
 
 use std::{
     fmt,
+    path::PathBuf,
     sync::atomic::{AtomicBool, Ordering},
     time::Duration,
 };
 
-use mysql::{Conn, Opts, OptsBuilder, prelude::Queryable};
+use mysql::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts, prelude::Queryable};
 
 use self::{
     errors::{classify, classify_commit},
@@ -36,6 +37,8 @@ pub struct MySqlOptions {
     /// `mysql://user:password@host:port/database`. The driver tries the first address of a host
     /// name only, so rather name an address.
     pub url: String,
+    /// TLS, and how the database is known. Default: none.
+    pub tls: Option<MySqlTls>,
     /// Connections at most; they are opened when they are needed. Default 16.
     pub connections_max: usize,
     /// The longest that connecting may take, and waiting for a connection when all are in use.
@@ -50,10 +53,33 @@ impl MySqlOptions {
     pub fn new(url: impl Into<String>) -> Self {
         Self {
             url: url.into(),
+            tls: None,
             connections_max: 16,
             connect_timeout: Duration::from_secs(2),
             io_timeout: Duration::from_secs(5),
         }
+    }
+}
+
+/// What TLS with a database needs: files in PEM. They are read for each connection, so renewed ones are
+/// taken up by themselves, and broken ones make connecting fail.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MySqlTls {
+    /// The database's certificate is signed by one of these, or by one of the public authorities that
+    /// browsers trust; it is for the host of the URL.
+    pub ca: PathBuf,
+    /// Certificate and key to show when the database asks.
+    pub identity: Option<(PathBuf, PathBuf)>,
+}
+
+impl MySqlTls {
+    fn ssl_opts(&self) -> SslOpts {
+        let identity = self.identity.as_ref();
+        let identity = identity
+            .map(|(certificate, key)| ClientIdentity::new(certificate.clone(), key.clone()));
+        SslOpts::default()
+            .with_root_cert_path(Some(self.ca.clone()))
+            .with_client_identity(identity)
     }
 }
 
@@ -108,6 +134,7 @@ impl MySqlStore {
             .tcp_connect_timeout(Some(options.connect_timeout))
             .read_timeout(Some(options.io_timeout))
             .write_timeout(Some(options.io_timeout))
+            .ssl_opts(options.tls.as_ref().map(MySqlTls::ssl_opts))
             // Asking for the Unix socket behind a loopback address would be one more way to fail.
             .prefer_socket(false)
             .stmt_cache_size(STATEMENTS_MAX)
