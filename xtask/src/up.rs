@@ -45,6 +45,9 @@ pub(crate) struct Options {
     /// nothing is kept
     #[arg(long, value_name = "DIR")]
     pub(crate) data: Option<PathBuf>,
+    /// Encrypt everything: certificates on all sides, made in the data folder
+    #[arg(long)]
+    pub(crate) tls: bool,
     /// Build without optimisation
     #[arg(long)]
     pub(crate) debug: bool,
@@ -91,6 +94,7 @@ pub(crate) fn run(options: Options) -> Result<(), Error> {
         zookeepers: options.zk,
         listen: SocketAddr::new(options.host, options.port),
         data_dir: options.data,
+        tls: options.tls,
         ..ClusterOptions::new(binaries)
     })?;
     print_welcome(&cluster);
@@ -129,9 +133,15 @@ fn print_welcome(cluster: &Cluster) {
         address.ip()
     };
     println!("\nIt listens on {address}. To join, from any terminal:\n");
+    let tls = cluster.files().map(|files| {
+        let ca = files.ca.certificate();
+        // What it is for, should the clients know the machine by another name.
+        format!(" --tls --ca {} --server-name chat-proxy", ca.display())
+    });
     println!(
-        "    cargo run --release -p chat-client -- {host} {}\n",
-        address.port()
+        "    cargo run --release -p chat-client -- {host} {}{}\n",
+        address.port(),
+        tls.unwrap_or_default()
     );
     println!("Ctrl-C takes all of it down.");
 }

@@ -35,6 +35,10 @@ struct Up {
 
 impl Up {
     fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    fn start_with(options: &[&str]) -> Self {
         let folder = tempfile::tempdir().unwrap();
         for (name, script) in [
             ("cargo", CARGO),
@@ -49,6 +53,7 @@ impl Up {
         let task = Command::new(env!("CARGO_BIN_EXE_xtask"))
             .args(["up", "--port", &port.to_string(), "--data"])
             .arg(folder.path().join("data"))
+            .args(options)
             .env("CARGO", folder.path().join("cargo"))
             .stdin(Stdio::null())
             .stdout(File::create(folder.path().join("out")).unwrap())
@@ -156,4 +161,23 @@ fn a_part_that_dies_is_named_and_the_rest_is_taken_down() {
         "the log's end is shown: {err}"
     );
     assert!(!processes.iter().any(|(_, pid)| exists(*pid)));
+}
+
+#[test]
+fn with_tls_it_says_whom_to_trust() {
+    let mut up = Up::start_with(&["--tls"]);
+    let out = up.read("out");
+    let ca = up.path("data/tls/ca.pem").canonicalize().unwrap();
+    let join = format!(
+        "chat-client -- 127.0.0.1 {} --tls --ca {} --server-name chat-proxy",
+        up.port,
+        ca.display()
+    );
+    assert!(out.contains(&join), "{out}");
+    let config = up.read("data/chat-server-1/config.toml");
+    for part in ["[cluster]", "secret_file", "rediss://", "mysql://nexus@"] {
+        assert!(config.contains(part), "{part}: {config}");
+    }
+    signal(up.task.id().cast_signed(), Signal::INT);
+    assert!(up.wait().success(), "{}", up.read("err"));
 }

@@ -8,11 +8,12 @@
 //!
 //! With [`ClusterOptions::relayed`] each line of the picture is a [`Relay`] that can be silenced or cut.
 
-use std::net::{Ipv4Addr, SocketAddr, TcpStream};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::certificates::ClusterFiles;
 use crate::home::Home;
 use crate::links::Links;
 use crate::node_config::{self, Backends, Place};
@@ -23,6 +24,10 @@ use crate::{
 };
 
 pub use crate::links::Link;
+
+/// Where nginx's connections come from when the proxies are to believe what it says of its clients. Tests
+/// connect from 127.0.0.1, and so are who they are.
+const BALANCER: IpAddr = IpAddr::V4(Ipv4Addr::new(127, 0, 0, 2));
 
 /// A running cluster. Dropping it kills all of it; to stop it in order, stop
 /// [`Self::processes`] from the last to the first.
@@ -36,6 +41,7 @@ pub struct Cluster {
     redis: Redis,
     mariadb: MariaDb,
     links: Links,
+    files: Option<ClusterFiles>,
     home: Home,
 }
 
@@ -58,6 +64,9 @@ pub struct ClusterOptions {
     pub relayed: bool,
     /// The proxies' `idle_timeout`; by default the proxies' own.
     pub idle_timeout: Option<Duration>,
+    /// Whether everything between the parts is TLS, with certificates on both sides and a secret, and the
+    /// clients' side, too; all but ZooKeeper. See [`Cluster::files`]. Default: no.
+    pub tls: bool,
     /// The folder `chat-server` and `chat-proxy` are in; see
     /// [`build_binaries`](crate::build_binaries).
     pub binaries: PathBuf,
@@ -81,6 +90,7 @@ impl ClusterOptions {
             data_dir: None,
             relayed: false,
             idle_timeout: None,
+            tls: false,
             binaries,
         }
     }
@@ -95,13 +105,24 @@ impl Cluster {
     /// Those of the parts: see [`MariaDb::start`], [`Process::start`]. What was started is ended.
     pub fn start(options: ClusterOptions) -> Result<Self, Error> {
         let home = Home::open(options.data_dir, "cluster")?;
+        let files = match options.tls {
+            true => Some(ClusterFiles::open(home.path())?),
+            false => None,
+        };
+        // A relay in between connects from the machine's own address.
+        let balancer = match options.relayed {
+            true => IpAddr::V4(Ipv4Addr::LOCALHOST),
+            false => BALANCER,
+        };
         let mariadb = MariaDb::start_with(MariaDbOptions {
             port: None,
             data_dir: Some(home.join("mariadb")),
+            tls: files.as_ref().map(ClusterFiles::backend),
         })?;
         let redis = Redis::start_with(RedisOptions {
             port: None,
             data_dir: Some(home.join("redis")),
+            tls: files.as_ref().map(ClusterFiles::backend),
         })?;
         let zookeeper =
             ZooKeeperEnsemble::start_in(options.zookeepers, Some(home.path().to_path_buf()))?;
@@ -124,7 +145,7 @@ impl Cluster {
                 format!("chat-server-{}", index + 1),
                 options.binaries.join("chat-server"),
                 listen,
-                &node_config::server(place, &mariadb.url_at(store), &backends),
+                &node_config::server(place, &mariadb.url_at(store), &backends, files.as_ref()),
                 Ready::Says,
             )?);
         }
@@ -143,7 +164,12 @@ impl Cluster {
                 format!("chat-proxy-{}", index + 1),
                 options.binaries.join("chat-proxy"),
                 listen,
-                &node_config::proxy(listen, options.idle_timeout, &backends),
+                &node_config::proxy(
+                    listen,
+                    options.idle_timeout,
+                    &backends,
+                    files.as_ref().map(|files| (files, balancer)),
+                ),
                 Ready::SaysAndAccepts,
             )?);
             upstreams.push(links.lay(Link::NginxToProxy(index), listen)?);
@@ -154,6 +180,8 @@ impl Cluster {
             listen: options.listen,
             upstreams,
             data_dir: Some(home.join("nginx")),
+            proxy_protocol: options.tls,
+            bind: options.tls.then_some(balancer),
             ..NginxConfig::default()
         })?;
         Ok(Self {
@@ -164,6 +192,7 @@ impl Cluster {
             redis,
             mariadb,
             links,
+            files,
             home,
         })
     }
@@ -194,6 +223,11 @@ impl Cluster {
     /// The folder all data, configurations and logs are in.
     pub fn data_dir(&self) -> &std::path::Path {
         self.home.path()
+    }
+
+    /// Certificates, keys and the secret of a cluster with [TLS](ClusterOptions::tls).
+    pub fn files(&self) -> Option<&ClusterFiles> {
+        self.files.as_ref()
     }
 
     /// The proxy in front.

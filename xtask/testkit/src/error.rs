@@ -24,6 +24,9 @@ pub enum Error {
         /// What the system said.
         source: io::Error,
     },
+    /// A certificate cannot be made.
+    #[error("making a certificate: {0}")]
+    Certificate(#[from] rcgen::Error),
     /// A command that should have done its work and ended well did not.
     #[error("{command} failed ({status}):\n{output}")]
     CommandFailed {

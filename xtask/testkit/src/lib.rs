@@ -10,6 +10,7 @@
 //! | [`process`] | a child process and its verbs: kill, stop, restart, pause, resume |
 //! | [`programs`] | which programs are needed and which Debian package brings them |
 //! | [`cluster`] | a whole chat cluster of them |
+//! | [`certificates`] | authorities and certificates, for those with TLS |
 //! | `node_config` | the configuration files of its nodes |
 //! | `binaries` | building the nodes |
 //! | `guardian` | sees to it that nothing outlives this process |
@@ -33,6 +34,7 @@
 #![forbid(unsafe_code)]
 
 mod binaries;
+pub mod certificates;
 pub mod cluster;
 mod error;
 mod guardian;
@@ -51,6 +53,7 @@ mod wait;
 pub mod zookeeper;
 
 pub use binaries::{Profile, build_binaries};
+pub use certificates::{Authority, ClusterFiles, Identity, ServerFiles};
 pub use cluster::{Cluster, ClusterOptions, Link, Node};
 pub use error::Error;
 pub use mariadb::{MariaDb, MariaDbOptions};

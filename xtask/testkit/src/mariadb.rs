@@ -9,6 +9,7 @@ use std::process::{Command, Stdio};
 
 use rustix::process::geteuid;
 
+use crate::certificates::ServerFiles;
 use crate::home::Home;
 use crate::ports::free_port;
 use crate::process::{Launch, Process};
@@ -25,6 +26,7 @@ pub struct MariaDb {
     // Before the home: the process ends before its folder is removed.
     process: Process,
     port: u16,
+    user: &'static str,
     _home: Home,
 }
 
@@ -36,6 +38,9 @@ pub struct MariaDbOptions {
     /// The folder of its data and its log. One that holds a database already is taken up again.
     /// By default a temporary one.
     pub data_dir: Option<PathBuf>,
+    /// TLS, and then nothing else; the user is then `nexus`, who must show a certificate and needs no
+    /// password. By default none.
+    pub tls: Option<ServerFiles>,
 }
 
 impl MariaDb {
@@ -61,28 +66,33 @@ impl MariaDb {
         let home = Home::open(options.data_dir, "mariadb")?;
         let port = options.port.unwrap_or_else(free_port);
         initialise(&home)?;
+        let user = match options.tls {
+            None => "root",
+            Some(_) => "nexus",
+        };
         let process = Process::start(Launch {
             name: "mariadb".to_owned(),
             program,
-            args: server_args(&home, port)?,
+            args: server_args(&home, port, options.tls.as_ref())?,
             log: home.join("mariadb.log"),
-            ready: Box::new(move |_| answers_query(&client, port)),
+            ready: Box::new(move |_| answers_query(&client, port, options.tls.as_ref())),
         })?;
         Ok(Self {
             process,
             port,
+            user,
             _home: home,
         })
     }
 
-    /// `mysql://root@127.0.0.1:PORT/nexus`.
+    /// `mysql://root@127.0.0.1:PORT/nexus`, with TLS `mysql://nexus@...`.
     pub fn url(&self) -> String {
         self.url_at(self.address())
     }
 
     /// [`Self::url`] for those who reach the server at another address.
     pub(crate) fn url_at(&self, address: SocketAddr) -> String {
-        format!("mysql://root@{address}/{DATABASE}")
+        format!("mysql://{}@{address}/{DATABASE}", self.user)
     }
 
     /// `127.0.0.1:PORT`.
@@ -141,11 +151,15 @@ fn initialise(home: &Home) -> Result<(), Error> {
     fs::rename(&unfinished, &data).map_err(Error::io(format!("creating {}", data.display())))
 }
 
-fn server_args(home: &Home, port: u16) -> Result<Vec<OsString>, Error> {
-    let init = home.write(
-        "init.sql",
-        &format!("CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4;\n"),
-    )?;
+fn server_args(home: &Home, port: u16, tls: Option<&ServerFiles>) -> Result<Vec<OsString>, Error> {
+    let mut sql = format!("CREATE DATABASE IF NOT EXISTS {DATABASE} CHARACTER SET utf8mb4;\n");
+    if tls.is_some() {
+        sql += &format!(
+            "CREATE OR REPLACE USER nexus@'127.0.0.1' REQUIRE X509;\n\
+             GRANT ALL ON {DATABASE}.* TO nexus@'127.0.0.1';\n"
+        );
+    }
+    let init = home.write("init.sql", &sql)?;
     let mut args: Vec<OsString> = vec!["--no-defaults".into()];
     args.extend(user_args());
     args.extend([
@@ -163,6 +177,14 @@ fn server_args(home: &Home, port: u16) -> Result<Vec<OsString>, Error> {
         "--innodb-buffer-pool-size=256M".into(),
         "--innodb-flush-log-at-trx-commit=1".into(),
     ]);
+    if let Some(tls) = tls {
+        args.extend([
+            option("--ssl-cert=", &tls.identity.certificate),
+            option("--ssl-key=", &tls.identity.key),
+            option("--ssl-ca=", &tls.client_ca),
+            "--require-secure-transport=ON".into(),
+        ]);
+    }
     Ok(args)
 }
 
@@ -180,14 +202,18 @@ fn option(name: &str, path: &Path) -> OsString {
 
 /// Whether a query gets its answer, asked by the server's own client program: it knows the
 /// handshake, and this crate stays free of a database driver.
-fn answers_query(client: &Path, port: u16) -> bool {
-    Command::new(client)
-        .args([
-            "--no-defaults",
-            "--protocol=tcp",
-            "--host=127.0.0.1",
-            "--user=root",
-        ])
+fn answers_query(client: &Path, port: u16, tls: Option<&ServerFiles>) -> bool {
+    let mut command = Command::new(client);
+    command.args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1"]);
+    match tls {
+        None => command.arg("--user=root"),
+        Some(tls) => command
+            .arg("--user=nexus")
+            .arg(option("--ssl-ca=", &tls.client_ca))
+            .arg(option("--ssl-cert=", &tls.probe.certificate))
+            .arg(option("--ssl-key=", &tls.probe.key)),
+    };
+    command
         .args([
             &format!("--port={port}"),
             "--connect-timeout=1",

@@ -1,7 +1,7 @@
 //! nginx as a proxy of TCP streams.
 
 use std::fmt::Write as _;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::ops::Deref;
 use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
@@ -37,6 +37,8 @@ pub struct NginxConfig {
     pub connect_timeout: Duration,
     /// Whether upstreams are told the clients' addresses, by the PROXY protocol. Default: no.
     pub proxy_protocol: bool,
+    /// The address its connections to upstreams come from; by default whichever the system takes.
+    pub bind: Option<IpAddr>,
     /// The folder of its configuration and its log; by default a temporary one.
     pub data_dir: Option<PathBuf>,
 }
@@ -49,6 +51,7 @@ impl Default for NginxConfig {
             proxy_timeout: Duration::from_secs(24 * 60 * 60),
             connect_timeout: Duration::from_secs(2),
             proxy_protocol: false,
+            bind: None,
             data_dir: None,
         }
     }
@@ -157,6 +160,7 @@ fn config_file(config: &NginxConfig) -> Result<String, Error> {
          \x20   server {{\n\
          \x20       listen {listen} backlog=1024;\n\
          \x20       proxy_pass nodes;\n\
+         {bind}\
          \x20       proxy_protocol {proxy_protocol};\n\
          \x20       proxy_timeout {idle}s;\n\
          \x20       proxy_connect_timeout {connect}ms;\n\
@@ -164,6 +168,10 @@ fn config_file(config: &NginxConfig) -> Result<String, Error> {
          }}\n",
         module = module.display(),
         listen = config.listen,
+        bind = config
+            .bind
+            .map(|address| format!("        proxy_bind {address};\n"))
+            .unwrap_or_default(),
         proxy_protocol = if config.proxy_protocol { "on" } else { "off" },
         idle = config.proxy_timeout.as_secs(),
         connect = config.connect_timeout.as_millis(),

@@ -1,8 +1,11 @@
 //! The configuration files of a cluster's nodes. Keys that are not written keep the defaults the
 //! files in `configs/` explain.
 
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
+use std::path::Path;
 use std::time::Duration;
+
+use crate::certificates::{ClusterFiles, Identity};
 
 /// What all nodes of a cluster work with, as one of them finds it.
 pub(crate) struct Backends {
@@ -21,7 +24,13 @@ pub(crate) struct Place {
 }
 
 /// The configuration of a chat server; `store` is the URL of its database.
-pub(crate) fn server(place: Place, store: &str, backends: &Backends) -> String {
+pub(crate) fn server(
+    place: Place,
+    store: &str,
+    backends: &Backends,
+    tls: Option<&ClusterFiles>,
+) -> String {
+    let tls = tls.map(server_tls).unwrap_or_default();
     let Backends { redis, zookeeper } = backends;
     let Place { listen, reached_by } = place;
     let advertise = (reached_by != listen).then(|| format!("advertise = \"{reached_by}\"\n"));
@@ -32,13 +41,19 @@ pub(crate) fn server(place: Place, store: &str, backends: &Backends) -> String {
          \n\
          [store]\n\
          url = \"{store}\"\n\
+         {store_tls}\
          \n\
          [redis]\n\
          url = \"{redis}\"\n\
+         {redis_tls}\
          \n\
          [registry]\n\
-         url = \"zookeeper://{zookeeper}/nexus\"\n",
+         url = \"zookeeper://{zookeeper}/nexus\"\n\
+         {cluster}",
         advertise = advertise.unwrap_or_default(),
+        store_tls = tls.store,
+        redis_tls = tls.redis,
+        cluster = tls.cluster,
     )
 }
 
@@ -47,19 +62,86 @@ pub(crate) fn proxy(
     listen: SocketAddr,
     idle_timeout: Option<Duration>,
     backends: &Backends,
+    tls: Option<(&ClusterFiles, IpAddr)>,
 ) -> String {
+    let tls = tls.map(|(files, balancer)| proxy_tls(files, balancer));
+    let tls = tls.unwrap_or_default();
     let Backends { redis, zookeeper } = backends;
     let idle = idle_timeout.map(|time| format!("idle_timeout = \"{}ms\"\n", time.as_millis()));
     format!(
         "[proxy]\n\
          listen = \"{listen}\"\n\
          {idle}\
+         {node}\
          \n\
          [redis]\n\
          url = \"{redis}\"\n\
+         {redis_tls}\
          \n\
          [registry]\n\
-         url = \"zookeeper://{zookeeper}/nexus\"\n",
+         url = \"zookeeper://{zookeeper}/nexus\"\n\
+         {cluster}",
         idle = idle.unwrap_or_default(),
+        node = tls.node,
+        redis_tls = tls.redis,
+        cluster = tls.cluster,
     )
+}
+
+/// What a chat server's configuration says beside when the cluster has TLS.
+pub(crate) fn server_tls(files: &ClusterFiles) -> Sections {
+    let backend = backend(files);
+    Sections {
+        cluster: cluster(files),
+        store: backend.clone(),
+        redis: backend,
+        ..Sections::default()
+    }
+}
+
+/// What a proxy's configuration says beside when the cluster has TLS; its load balancer comes from
+/// `balancer`.
+pub(crate) fn proxy_tls(files: &ClusterFiles, balancer: IpAddr) -> Sections {
+    Sections {
+        cluster: format!("{}\n[tls]\n{}", cluster(files), identity(&files.proxy)),
+        node: format!("proxy_protocol = [\"{balancer}\"]\n"),
+        redis: backend(files),
+        ..Sections::default()
+    }
+}
+
+/// Lines for the sections of a node's configuration; empty without TLS.
+#[derive(Default)]
+pub(crate) struct Sections {
+    /// For `[server]` or `[proxy]`.
+    pub(crate) node: String,
+    /// Sections of their own.
+    pub(crate) cluster: String,
+    pub(crate) store: String,
+    pub(crate) redis: String,
+}
+
+fn cluster(files: &ClusterFiles) -> String {
+    format!(
+        "\n[cluster]\nsecret_file = {secret}\nca = {ca}\n{node}",
+        secret = quoted(&files.secret()),
+        ca = quoted(&files.inner_ca.certificate()),
+        node = identity(&files.node),
+    )
+}
+
+/// Keys of `[store]` and `[redis]`.
+fn backend(files: &ClusterFiles) -> String {
+    let ca = quoted(&files.inner_ca.certificate());
+    format!("ca = {ca}\n{}", identity(&files.node))
+}
+
+fn identity(identity: &Identity) -> String {
+    let (certificate, key) = (quoted(&identity.certificate), quoted(&identity.key));
+    format!("certificate = {certificate}\nkey = {key}\n")
+}
+
+/// As TOML has it.
+fn quoted(path: &Path) -> String {
+    format!("{:?}", path.display().to_string())
 }

@@ -219,7 +219,7 @@ impl Process {
 
     /// Tells the process to read its configuration again, with SIGHUP. What it prints from then
     /// on is returned; `None` when it has ended.
-    pub(crate) fn hang_up(&self) -> Option<Output<'_>> {
+    pub fn hang_up(&self) -> Option<Output<'_>> {
         let output = Output {
             log: &self.launch.log,
             from_bytes: self.log_length_bytes(),

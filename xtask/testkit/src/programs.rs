@@ -19,6 +19,7 @@ pub(crate) const MARIADB_INSTALL_DB: Requirement =
     Requirement::new("mariadb-install-db", "mariadb-server");
 pub(crate) const MARIADB: Requirement = Requirement::new("mariadb", "mariadb-client");
 pub(crate) const REDIS: Requirement = Requirement::new("redis-server", "redis-server");
+pub(crate) const REDIS_CLI: Requirement = Requirement::new("redis-cli", "redis-tools");
 pub(crate) const JAVA: Requirement = Requirement::new("java", "default-jre-headless");
 pub(crate) const ZOOKEEPER_JAR: Requirement =
     Requirement::new("/usr/share/java/zookeeper.jar", "zookeeper");
@@ -30,11 +31,12 @@ pub(crate) const NGINX_STREAM: Requirement = Requirement::new(
     "libnginx-mod-stream",
 );
 
-const ALL: [Requirement; 9] = [
+const ALL: [Requirement; 10] = [
     MARIADBD,
     MARIADB_INSTALL_DB,
     MARIADB,
     REDIS,
+    REDIS_CLI,
     ZOOKEEPER_JAR,
     JAVA,
     SLF4J_JAR,

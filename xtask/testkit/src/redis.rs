@@ -1,11 +1,14 @@
 //! Redis.
 
+use std::ffi::OsString;
 use std::io::{Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Deref;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::Duration;
 
+use crate::certificates::ServerFiles;
 use crate::home::Home;
 use crate::ports::free_port;
 use crate::process::{Launch, Process};
@@ -17,6 +20,7 @@ pub struct Redis {
     // Before the home: the process ends before its folder is removed.
     process: Process,
     port: u16,
+    scheme: &'static str,
     _home: Home,
 }
 
@@ -27,6 +31,8 @@ pub struct RedisOptions {
     pub port: Option<u16>,
     /// The folder of its log; by default a temporary one.
     pub data_dir: Option<PathBuf>,
+    /// TLS, and then nothing else. By default none.
+    pub tls: Option<ServerFiles>,
 }
 
 impl Redis {
@@ -48,9 +54,11 @@ impl Redis {
         let program = programs::REDIS.find()?;
         let home = Home::open(options.data_dir, "redis")?;
         let port = options.port.unwrap_or_else(free_port);
-        let args = [
-            "--port".into(),
-            port.to_string().into(),
+        let mut args: Vec<OsString> = match &options.tls {
+            None => vec!["--port".into(), port.to_string().into()],
+            Some(tls) => tls_args(tls, port),
+        };
+        args.extend([
             "--bind".into(),
             "127.0.0.1".into(),
             "--dir".into(),
@@ -59,29 +67,41 @@ impl Redis {
             "".into(),
             "--appendonly".into(),
             "no".into(),
-        ];
+        ]);
+        let scheme = match options.tls {
+            None => "redis",
+            Some(_) => "rediss",
+        };
+        let probe = match options.tls {
+            None => None,
+            Some(tls) => Some((programs::REDIS_CLI.find()?, tls)),
+        };
         let process = Process::start(Launch {
             name: "redis".to_owned(),
             program,
-            args: args.into(),
+            args,
             log: home.join("redis.log"),
-            ready: Box::new(move |_| answers_ping(port).is_ok_and(|answers| answers)),
+            ready: Box::new(move |_| match &probe {
+                None => answers_ping(port).is_ok_and(|answers| answers),
+                Some((client, tls)) => answers_ping_under_tls(client, port, tls),
+            }),
         })?;
         Ok(Self {
             process,
             port,
+            scheme,
             _home: home,
         })
     }
 
-    /// `redis://127.0.0.1:PORT`.
+    /// `redis://127.0.0.1:PORT`, with TLS `rediss://`.
     pub fn url(&self) -> String {
         self.url_at(self.address())
     }
 
     /// [`Self::url`] for those who reach the server at another address.
     pub(crate) fn url_at(&self, address: SocketAddr) -> String {
-        format!("redis://{address}")
+        format!("{}://{address}", self.scheme)
     }
 
     /// `127.0.0.1:PORT`.
@@ -101,6 +121,40 @@ impl Deref for Redis {
     fn deref(&self) -> &Process {
         &self.process
     }
+}
+
+fn tls_args(tls: &ServerFiles, port: u16) -> Vec<OsString> {
+    vec![
+        "--port".into(),
+        "0".into(),
+        "--tls-port".into(),
+        port.to_string().into(),
+        "--tls-cert-file".into(),
+        tls.identity.certificate.clone().into(),
+        "--tls-key-file".into(),
+        tls.identity.key.clone().into(),
+        "--tls-ca-cert-file".into(),
+        tls.client_ca.clone().into(),
+        "--tls-auth-clients".into(),
+        "yes".into(),
+    ]
+}
+
+/// Asked by the server's own client program, so that this crate needs no TLS.
+fn answers_ping_under_tls(client: &Path, port: u16, tls: &ServerFiles) -> bool {
+    let output = Command::new(client)
+        .args(["-h", "127.0.0.1", "-p", &port.to_string(), "--tls"])
+        .arg("--cacert")
+        .arg(&tls.client_ca)
+        .arg("--cert")
+        .arg(&tls.probe.certificate)
+        .arg("--key")
+        .arg(&tls.probe.key)
+        .arg("PING")
+        .stdin(Stdio::null())
+        .stderr(Stdio::null())
+        .output();
+    output.is_ok_and(|output| output.stdout.starts_with(b"PONG"))
 }
 
 fn answers_ping(port: u16) -> std::io::Result<bool> {

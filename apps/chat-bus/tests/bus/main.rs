@@ -5,6 +5,7 @@
 mod suite;
 
 mod redis_faults;
+mod redis_tls;
 
 mod local {
     use std::sync::Arc;

@@ -1,7 +1,7 @@
 //! The store's tests through its public API.
 //!
 //! `suite` is the contract, which `sqlite` and `mariadb` run on theirs; `faults` takes MariaDB
-//! away, `migrations` is about the schema, and `batcher` is about the message writer.
+//! away, `tls` encrypts the way to it, `migrations` is about the schema, and `batcher` is about the message writer.
 
 mod batcher;
 mod faults;
@@ -9,3 +9,4 @@ mod mariadb;
 mod migrations;
 mod sqlite;
 mod suite;
+mod tls;

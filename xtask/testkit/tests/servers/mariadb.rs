@@ -104,6 +104,7 @@ fn an_initialisation_that_was_interrupted_is_begun_again() {
     let server = MariaDb::start_with(MariaDbOptions {
         port: None,
         data_dir,
+        ..Default::default()
     })
     .unwrap();
     assert_eq!(sql(&server, "SHOW TABLES").unwrap(), "");
@@ -116,6 +117,7 @@ fn a_port_in_use_is_an_error_with_the_log() {
     let error = MariaDb::start_with(MariaDbOptions {
         port,
         data_dir: None,
+        ..Default::default()
     })
     .unwrap_err();
     assert!(matches!(error, Error::Exited { .. }), "{error}");
@@ -131,6 +133,7 @@ fn a_folder_that_cannot_be_made_is_an_error_that_names_it() {
     let error = MariaDb::start_with(MariaDbOptions {
         port: None,
         data_dir,
+        ..Default::default()
     })
     .unwrap_err();
     assert!(

@@ -21,6 +21,7 @@ fn a_server_answers_on_the_port_it_was_given() {
     let server = Redis::start_with(RedisOptions {
         port: Some(port),
         data_dir: None,
+        ..Default::default()
     })
     .unwrap();
     assert_eq!(server.url(), format!("redis://127.0.0.1:{port}"));
