@@ -1,6 +1,7 @@
 //! A connection that is made again when it is lost.
 
 use std::cell::RefCell;
+use std::collections::VecDeque;
 use std::io;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -54,6 +55,9 @@ pub struct ClientOptions {
     pub connection: ConnectionOptions,
     /// Delays between attempts.
     pub backoff: Backoff,
+    /// Other addresses that do as well: after a failure or a loss the next one is tried, in a circle.
+    /// Default: none.
+    pub fallbacks: Vec<Address>,
     /// TLS, and which server to expect. Default: none.
     #[cfg(feature = "tls")]
     pub tls: Option<crate::ClientTls>,
@@ -61,8 +65,8 @@ pub struct ClientOptions {
 
 type MakeHandler = dyn FnMut(&ConnHandle) -> Box<dyn Handler> + Send;
 
-/// Keeps one connection to an address: connects, and after each loss or failure connects again,
-/// with growing delays. Dropping it ends that and closes the connection.
+/// Keeps one connection to an address, or to one of several: connects, and after each loss or failure
+/// connects again, with growing delays. Dropping it ends that and closes the connection.
 pub struct TcpClient {
     handle: LoopHandle,
     shared: Arc<Shared>,
@@ -76,7 +80,8 @@ struct Shared {
 
 /// The client's part that lives on the loop.
 struct Client {
-    address: Address,
+    /// At least one; the first is the next to be tried, or the present one.
+    addresses: VecDeque<Address>,
     options: Arc<ConnectionOptions>,
     backoff: Backoff,
     #[cfg(feature = "tls")]
@@ -104,7 +109,8 @@ impl TcpClient {
         make_handler: impl FnMut(&ConnHandle) -> Box<dyn Handler> + Send + 'static,
     ) -> Result<Self, Error> {
         options.connection.check().map_err(Error::Options)?;
-        let address = address.into();
+        let mut addresses = VecDeque::from(options.fallbacks);
+        addresses.push_front(address.into());
         let shared = Arc::new(Shared {
             stopped: AtomicBool::new(false),
             current: Mutex::new(None),
@@ -116,7 +122,7 @@ impl TcpClient {
         handle
             .post(move |context| {
                 let client = Client {
-                    address,
+                    addresses,
                     options: Arc::new(options.connection),
                     backoff: options.backoff,
                     #[cfg(feature = "tls")]
@@ -154,6 +160,19 @@ impl std::fmt::Debug for TcpClient {
     }
 }
 
+impl Client {
+    fn address(&self) -> &Address {
+        &self.addresses[0]
+    }
+
+    /// On to the next address; returns the delay until then.
+    fn failed(&mut self) -> Duration {
+        self.addresses.rotate_left(1);
+        self.failures = self.failures.saturating_add(1);
+        self.backoff.delay(self.failures, rand::rng().random())
+    }
+}
+
 fn attempt(client: &Rc<RefCell<Client>>, context: &mut LoopContext<'_>) {
     let mut this = client.borrow_mut();
     if this.shared.stopped.load(Ordering::Acquire) {
@@ -168,9 +187,8 @@ fn attempt(client: &Rc<RefCell<Client>>, context: &mut LoopContext<'_>) {
         let _ = conn.close();
     }
     if let Err(error) = result {
-        log::warn!("{}: cannot start to connect: {error}", this.address);
-        this.failures = this.failures.saturating_add(1);
-        let delay = this.backoff.delay(this.failures, rand::rng().random());
+        log::warn!("{}: cannot start to connect: {error}", this.address());
+        let delay = this.failed();
         let client = Rc::clone(client);
         context.after(delay, move |context| attempt(&client, context));
     }
@@ -181,7 +199,7 @@ fn connect(
     client: &Rc<RefCell<Client>>,
     context: &mut LoopContext<'_>,
 ) -> io::Result<ConnId> {
-    let (address, options) = (this.address.clone(), Arc::clone(&this.options));
+    let (address, options) = (this.address().clone(), Arc::clone(&this.options));
     let make_handler = |conn: &ConnHandle| -> Box<dyn Handler> {
         *this.shared.current.lock() = Some(conn.clone());
         Box::new(Reconnecting {
@@ -251,17 +269,14 @@ impl Reconnecting {
             return;
         }
         this.shared.current.lock().take();
-        this.failures = this.failures.saturating_add(1);
-        let delay = this.backoff.delay(this.failures, rand::rng().random());
+        let address = this.address().clone();
+        let delay = this.failed();
         let what = if self.was_open {
             "connection lost"
         } else {
             "not connected"
         };
-        log::debug!(
-            "{}: {what}: {reason}; next attempt in {delay:?}",
-            this.address
-        );
+        log::debug!("{address}: {what}: {reason}; next attempt in {delay:?}");
         let client = Rc::clone(&self.client);
         context.after(delay, move |context| attempt(&client, context));
     }

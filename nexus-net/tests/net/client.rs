@@ -116,6 +116,32 @@ fn a_refused_client_hears_why_and_tries_until_somebody_listens() {
     running.events.opened();
 }
 
+#[test]
+fn a_client_with_several_addresses_goes_round_until_somebody_listens() {
+    let loops = LoopGroup::start("server", 1).unwrap();
+    let nobody = ["127.0.0.4", "127.0.0.5"].map(nobodys);
+    let first = serve_echo_at(&loops, local());
+    let options = ClientOptions {
+        fallbacks: vec![nobody[1].into(), first.local_addr()],
+        ..quick()
+    };
+    let running = start(nobody[0], options, otherwise);
+    for _ in nobody {
+        let refused = running.events.closed();
+        assert!(
+            matches!(refused, CloseReason::ConnectFailed(_)),
+            "{refused}"
+        );
+    }
+    running.events.opened();
+    assert_eq!(running.attempts.load(Ordering::SeqCst), 3);
+    // When that one goes, from the last to the first, and on.
+    drop(first);
+    let _second = serve_echo_at(&loops, nobody[1]);
+    while !matches!(running.events.next(), Event::Opened(_)) {}
+    assert!(running.attempts.load(Ordering::SeqCst) >= 5);
+}
+
 /// A listener whose queue is full: further connections hang.
 struct FullListener {
     listener: socket2::Socket,
