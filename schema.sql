@@ -96,6 +96,17 @@ CREATE TABLE IF NOT EXISTS message (
     UNIQUE KEY message_of_client (sender_id, client_message_id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
+-- What users can resume their session with, without the password: one each, that of the last login.
+CREATE TABLE IF NOT EXISTS session_token (
+    user_id        INT NOT NULL,
+    -- SHA-256 of the token, hexadecimal. The token itself is with the client only.
+    token_hash     CHAR(64) NOT NULL,
+    -- Moved on when the token is used.
+    expires_at_ms  BIGINT NOT NULL,
+    PRIMARY KEY (user_id),
+    KEY session_token_expiry (expires_at_ms)
+) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
+
 -- The migrations that were applied. A server refuses a database with a version that it does not know.
 CREATE TABLE IF NOT EXISTS schema_version (
     version        INT NOT NULL,
@@ -105,5 +116,6 @@ CREATE TABLE IF NOT EXISTS schema_version (
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
 INSERT INTO schema_version (version, name, applied_at_ms) VALUES
-    (1, 'tables', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000))
+    (1, 'tables', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000)),
+    (2, 'session_token', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000))
 ON DUPLICATE KEY UPDATE version = version;

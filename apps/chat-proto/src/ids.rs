@@ -101,6 +101,10 @@ message_ids! {
     FETCH_HISTORY_ANSWER = 110;
     /// Pushed: SignedOut.
     SIGNED_OUT = 111;
+    /// ResumeRequest.
+    RESUME = 112;
+    /// LoginResponse.
+    RESUME_ANSWER = 113;
 }
 
 /// Error codes. 1 is success; 2 to 6 mean something else for each operation; from 100 they mean
@@ -126,6 +130,8 @@ pub mod code {
     pub const UNKNOWN_MESSAGE: i32 = 107;
     /// The connection has logged in already.
     pub const ALREADY_LOGGED_IN: i32 = 108;
+    /// The session cannot be resumed (any more): log in with the password.
+    pub const SESSION_ENDED: i32 = 109;
 
     /// Register: empty name or password.
     pub const REGISTER_EMPTY: i32 = 2;

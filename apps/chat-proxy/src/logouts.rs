@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use chat_bus::{Bus, ProxyId, SessionRef};
 use chat_proto::conversation::UserId;
 use chat_proto::ids::code;
@@ -29,13 +30,13 @@ const DOUBTFUL_MAX: usize = 100_000;
 const BUS_ATTEMPTS_MAX: u32 = 100;
 
 /// The sessions to be logged out. From any thread.
-#[derive(Debug, Default)]
+#[derive(Default)]
 pub(crate) struct Logouts {
     state: Mutex<State>,
     changed: Condvar,
 }
 
-#[derive(Debug, Default)]
+#[derive(Default)]
 struct State {
     /// Not bounded by itself, but for the doubtful ones: each is a session that was counted by the limit
     /// of connections.
@@ -44,10 +45,12 @@ struct State {
     stop: bool,
 }
 
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone)]
 struct Logout {
     user: UserId,
     session: SessionId,
+    /// What the session could be resumed with, if that is to end too; else empty.
+    token: Bytes,
     attempts: u32,
     not_before: Instant,
 }
@@ -55,7 +58,13 @@ struct Logout {
 impl Logouts {
     /// Logs the session out.
     pub(crate) fn add(&self, user: UserId, session: SessionId) {
-        self.insert(&mut self.state.lock(), Duration::ZERO, user, session);
+        self.add_final(user, session, Bytes::new());
+    }
+
+    /// Logs a session out that is not to be resumed. Should the service stay away, its token is left to
+    /// expire.
+    pub(crate) fn add_final(&self, user: UserId, session: SessionId, token: Bytes) {
+        self.insert(&mut self.state.lock(), Duration::ZERO, user, session, token);
     }
 
     /// Logs a session out whose login failed and may have made the user online all the same, or may do
@@ -63,15 +72,23 @@ impl Logouts {
     pub(crate) fn add_doubtful(&self, delay: Duration, user: UserId, session: SessionId) {
         let mut state = self.state.lock();
         match state.waiting.len() < DOUBTFUL_MAX {
-            true => self.insert(&mut state, delay, user, session),
+            true => self.insert(&mut state, delay, user, session, Bytes::new()),
             false => log::debug!("session {}: nobody makes sure that it is over", session.0),
         }
     }
 
-    fn insert(&self, state: &mut State, delay: Duration, user: UserId, session: SessionId) {
+    fn insert(
+        &self,
+        state: &mut State,
+        delay: Duration,
+        user: UserId,
+        session: SessionId,
+        token: Bytes,
+    ) {
         state.waiting.push_back(Logout {
             user,
             session,
+            token,
             attempts: 0,
             not_before: Instant::now() + delay,
         });
@@ -133,7 +150,7 @@ impl Logouts {
             state.waiting.retain(|logout| {
                 let due = logout.not_before <= now && batch.len() < BATCH_MAX;
                 match due {
-                    true => batch.push(*logout),
+                    true => batch.push(logout.clone()),
                     false => {
                         next = Some(
                             next.map_or(logout.not_before, |n: Instant| n.min(logout.not_before)),
@@ -186,10 +203,11 @@ fn log_out(services: &Services, bus: &dyn Bus, proxy: ProxyId, batch: Vec<Logout
         .map(|logout| {
             let user_id = logout.user.get();
             let options = services.session(user_id, logout.session);
-            let call = services
-                .user
-                .logout_with(&LogoutRequest { user_id }, options);
-            (logout, call)
+            let request = LogoutRequest {
+                user_id,
+                session_token: logout.token.clone(),
+            };
+            (logout, services.user.logout_with(&request, options))
         })
         .collect();
     let mut failed = Vec::new();

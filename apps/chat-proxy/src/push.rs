@@ -40,7 +40,10 @@ pub(crate) fn distribute(message: Bytes, directory: &Directory) {
     for end in message.end_sessions {
         let session = SessionId(end.session_id);
         if let Some(mailbox) = directory.session(end.user_id, session) {
-            let reason = SignOut::NewerLogin;
+            let reason = match end.resumed {
+                true => SignOut::Resumed,
+                false => SignOut::NewerLogin,
+            };
             let _ = mailbox.send(ToSession::SignOut { session, reason });
         }
     }

@@ -1,7 +1,7 @@
 //! One client connection: frames in, calls out, answers and pushes back.
 //!
 //! ```text
-//!              LoginRequest           answer: success          LogoutRequest
+//!           Login/ResumeRequest       answer: success          LogoutRequest
 //!   Anonymous ──────────────► LoggingIn ──────────────► LoggedIn ────────────► LoggingOut
 //!       ▲                         │                        │                       │
 //!       └──── answer: refused ────┘                        │        answer         │
@@ -31,19 +31,19 @@ use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 use nexus_net::{CloseReason, Connection, Handler, LoopContext};
 use nexus_rpc::CallOptions;
-use prost::Message as _;
 
 use crate::ProxyOptions;
 use crate::acks::Acks;
 use crate::delivery::{Arrival, Delivery, OwnMessage};
 use crate::directory::{Directory, SessionId, SessionMailbox};
 use crate::logouts::Logouts;
-use crate::requests::{self, Request, answer_frame};
+use crate::requests::{Request, answer_frame};
 use crate::resync::{Permit, Resync};
 use crate::services::Services;
 
 mod fetching;
 mod forwarding;
+mod heartbeats;
 mod login;
 
 use fetching::Fetching;
@@ -111,6 +111,8 @@ pub(crate) struct Answered {
 pub(crate) enum SignOut {
     /// The user has logged in somewhere else.
     NewerLogin,
+    /// The session goes on elsewhere, on another connection.
+    Resumed,
 }
 
 /// The handler of one client connection.
@@ -172,6 +174,9 @@ struct LoggingIn {
     user: Option<UserId>,
     session: SessionId,
     acknowledges: bool,
+    /// Of a resume: the token, and what the client has.
+    token: Bytes,
+    received: Vec<ConversationAck>,
     delivery: Delivery,
     /// A still newer login was quicker; this one ends as soon as it has begun.
     signed_out: Option<SignOut>,
@@ -191,6 +196,8 @@ struct Active {
     options: CallOptions,
     /// The client acknowledges; else a message counts as received once it was written.
     acknowledges: bool,
+    /// What the client may resume the session with, until it logs out. Empty: it has none.
+    token: Bytes,
     delivery: Delivery,
     /// Written, or about to be, and to be acknowledged once it was.
     unacknowledged: BTreeMap<ConversationId, u64>,
@@ -219,6 +226,7 @@ impl Session {
         match MessageId(frame.message_id) {
             MessageId::REGISTER => self.register(conn, frame),
             MessageId::LOGIN => self.log_in(conn, frame),
+            MessageId::RESUME => self.resume(conn, frame),
             MessageId::LOGOUT => self.log_out(conn, frame),
             MessageId::HEARTBEAT => self.heartbeat(conn, frame),
             MessageId::DELIVERY_ACK => self.delivery_ack(conn, frame),
@@ -237,59 +245,6 @@ impl Session {
                 let text = format!("message id {id} is not a request");
                 notice(conn, frame.request_id, code::UNKNOWN_MESSAGE, &text);
             }
-        }
-    }
-
-    fn delivery_ack(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
-        let State::LoggedIn(active) = &self.state else {
-            return notice(conn, frame.request_id, NOT_LOGGED_IN.0, NOT_LOGGED_IN.1);
-        };
-        let Ok(ack) = DeliveryAck::decode(frame.content) else {
-            return notice(conn, frame.request_id, UNREADABLE.0, UNREADABLE.1);
-        };
-        for ack in ack.acks {
-            let named = ack.conversation.as_ref();
-            // Nobody can have received what was not shown to anybody.
-            if let Some(conversation) = named.and_then(|c| requests::named(active.user, c))
-                && let Some(up_to) = active.delivery.up_to(conversation)
-                && ack.sequence > 0
-            {
-                let sequence = ack.sequence.min(up_to);
-                self.shared.acks.add(active.user, conversation, sequence);
-            }
-        }
-    }
-
-    fn heartbeat(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
-        self.expect_heartbeats(conn);
-        match Heartbeat::decode(frame.content) {
-            Ok(beat) => conn.send(answer_frame(
-                MessageId::HEARTBEAT_ANSWER,
-                frame.request_id,
-                &beat,
-            )),
-            Err(_) => notice(conn, frame.request_id, UNREADABLE.0, UNREADABLE.1),
-        }
-    }
-
-    /// The client has shown that it knows heartbeats: from here on its silence means that it has gone.
-    /// One that does not know them may be silent for longer.
-    fn expect_heartbeats(&mut self, conn: &mut Connection<'_>) {
-        if !std::mem::replace(&mut self.heartbeats, true) {
-            let timeout = self.shared.options.idle_timeout;
-            conn.set_timer(timeout, Timer::Silence.token());
-        }
-    }
-
-    fn silence_timer(&mut self, conn: &mut Connection<'_>) {
-        let timeout = self.shared.options.idle_timeout;
-        let left = timeout.saturating_sub(self.heard_at.elapsed());
-        if !left.is_zero() {
-            conn.set_timer(left, Timer::Silence.token());
-        } else if conn.is_open() {
-            log::debug!("{}: no heartbeat; closed", conn.peer_addr());
-            self.leave();
-            conn.close();
         }
     }
 
@@ -391,9 +346,14 @@ impl Session {
         let Some(user) = self.active(session).map(|active| active.user) else {
             return;
         };
-        let SignOut::NewerLogin = reason;
-        log::info!("session {}: user {user} has logged in elsewhere", session.0);
-        let reason = "you have logged in somewhere else".to_owned();
+        // After a resume nobody reads it, as a rule: the client has given this connection up. But
+        // two clients that share a token would sign each other out for ever without a word.
+        let reason = match reason {
+            SignOut::NewerLogin => "you have logged in somewhere else",
+            SignOut::Resumed => "your session continues on another connection",
+        };
+        log::info!("session {}: user {user}: {reason}", session.0);
+        let reason = reason.to_owned();
         conn.send(answer_frame(
             MessageId::SIGNED_OUT,
             0,

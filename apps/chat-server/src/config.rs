@@ -3,6 +3,7 @@
 //! `configs/server-1.toml` explains every key.
 
 use std::collections::BTreeSet;
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
@@ -19,6 +20,10 @@ use nexus_rpc::registry::{self, Registry};
 use serde::Deserialize;
 
 use crate::{ServerOptions, ServiceName};
+
+/// Shorter, and a client could not come back after a restart; longer is no expiry.
+const SESSION_TTL: RangeInclusive<Duration> =
+    Duration::from_secs(60)..=Duration::from_secs(10 * 366 * 24 * 3600);
 
 /// A node, composed and not yet started.
 pub struct Node {
@@ -83,6 +88,12 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
         Policy::NewerWins => LoginPolicy::NewerWins,
         Policy::OlderWins => LoginPolicy::OlderWins,
     };
+    options.session_ttl = raw.server.session_ttl;
+    problems.require(
+        "server.session_ttl",
+        SESSION_TTL.contains(&options.session_ttl),
+        "expected one minute to ten years",
+    );
     for (key, value) in [
         ("server.loops", raw.server.loops),
         ("server.workers", raw.server.workers),
@@ -157,6 +168,8 @@ struct RawServer {
     services: BTreeSet<ServiceName>,
     #[serde(default)]
     login_policy: Policy,
+    #[serde(with = "config::duration", default = "thirty_days")]
+    session_ttl: Duration,
     #[serde(default = "two")]
     loops: usize,
     #[serde(default = "sixteen")]
@@ -259,6 +272,10 @@ impl Default for RawShutdown {
 
 fn all_services() -> BTreeSet<ServiceName> {
     ServiceName::ALL.into()
+}
+
+fn thirty_days() -> Duration {
+    Duration::from_secs(30 * 24 * 3600)
 }
 
 fn two() -> usize {

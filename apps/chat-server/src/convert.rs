@@ -6,12 +6,36 @@ use bytes::Bytes;
 use chat_bus::{Bus, BusError};
 use chat_proto::ids::MessageId;
 use chat_proto::messages::{
-    AddFriendRequest, AddGroupRequest, ConversationMark, DeleteFriendRequest, DeleteGroupRequest,
-    FriendChatRequest, FriendList, FriendUser, Group, GroupChatRequest, GroupList, GroupUser,
-    GroupUserList, Message, Push, QuitGroupRequest, Receiver, Sender,
+    AddFriendRequest, AddGroupRequest, Conversation, ConversationAck, ConversationMark,
+    DeleteFriendRequest, DeleteGroupRequest, FriendChatRequest, FriendList, FriendUser, Group,
+    GroupChatRequest, GroupList, GroupUser, GroupUserList, Message, Push, QuitGroupRequest,
+    Receiver, Sender,
 };
-use chat_store::{ConversationId, Mark, MessageKind, Parties, Role, Stamp, StoredMessage, UserId};
+use chat_store::{
+    ConversationId, GroupId, Mark, MessageKind, Parties, Role, Stamp, StoredMessage, UserId,
+};
 use prost::Message as _;
+
+/// What a client says it has received.
+pub(crate) fn received(me: UserId, received: &[ConversationAck]) -> Vec<Mark> {
+    let mark = |ack: &ConversationAck| {
+        Some(Mark {
+            conversation: named(me, ack.conversation.as_ref()?)?,
+            sequence: ack.sequence,
+        })
+    };
+    received.iter().filter_map(mark).collect()
+}
+
+/// The conversation that a client names: by one friend or by one group.
+pub(crate) fn named(me: UserId, conversation: &Conversation) -> Option<ConversationId> {
+    let (friend, group) = (conversation.friend_id, conversation.group_id);
+    match (UserId::new(friend), GroupId::new(group)) {
+        (Some(friend), None) => ConversationId::pair(me, friend),
+        (None, Some(group)) => Some(ConversationId::group(group)),
+        _ => None,
+    }
+}
 
 /// Which of some users are online.
 #[derive(Default)]

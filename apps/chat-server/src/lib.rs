@@ -33,6 +33,7 @@ mod groups;
 mod log_limit;
 mod password;
 mod publisher;
+mod token;
 mod users;
 
 use std::collections::BTreeSet;
@@ -91,6 +92,9 @@ pub struct ServerOptions {
     pub services: BTreeSet<ServiceName>,
     /// What happens when a user logs in who is logged in already. Default: the newer login wins.
     pub login_policy: LoginPolicy,
+    /// How long a client may resume its session without the password, from when it last did.
+    /// Default 30 days.
+    pub session_ttl: Duration,
     /// What hashing a password costs.
     pub password_cost: PasswordCost,
     /// Members of a group at most. Default 1,000.
@@ -115,6 +119,7 @@ impl ServerOptions {
             listen,
             services: ServiceName::ALL.into(),
             login_policy: LoginPolicy::NewerWins,
+            session_ttl: Duration::from_secs(30 * 24 * 3600),
             password_cost: PasswordCost::default(),
             group_members_max: 1000,
             pending_page: PageLimit {
@@ -158,6 +163,7 @@ pub(crate) struct Services {
     pub(crate) publisher: Publisher,
     pub(crate) passwords: Passwords,
     pub(crate) login_policy: LoginPolicy,
+    pub(crate) session_ttl: Duration,
     pub(crate) group_members_max: usize,
     pub(crate) pending_page: PageLimit,
 }
@@ -192,6 +198,7 @@ impl ChatServer {
             writer: Arc::clone(&writer),
             passwords: Passwords::new(options.password_cost),
             login_policy: options.login_policy,
+            session_ttl: options.session_ttl,
             group_members_max: options.group_members_max,
             pending_page: options.pending_page,
         });

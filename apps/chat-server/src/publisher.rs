@@ -36,10 +36,19 @@ pub(crate) enum Job {
     MessageTo(StoredMessage, Vec<UserId>),
     /// A message that was committed earlier, to be read from the store first.
     Stored(ConversationId, u64),
-    /// A session lost its user to a newer login.
-    EndSession(UserId, SessionRef),
+    /// A session lost its user to another one.
+    EndSession(UserId, SessionRef, End),
     /// Everything before has been published.
     Flush(Sender<()>),
+}
+
+/// To what a session lost its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum End {
+    /// A login with the password.
+    NewerLogin,
+    /// The same client, or one with the same token, on another connection.
+    Resumed,
 }
 
 #[derive(Clone)]
@@ -117,7 +126,7 @@ impl Worker {
                         .filter(|message| message.sequence == sequence);
                     pushes.extend(found.map(|message| (message, None)));
                 }
-                Job::EndSession(user, session) => outgoing.end_session(user, session),
+                Job::EndSession(user, session, end) => outgoing.end_session(user, session, end),
                 Job::Flush(done) => flushed.push(done),
             }
         }
@@ -218,10 +227,11 @@ impl Outgoing {
         self.entry(proxy, bytes).pushes.push(push);
     }
 
-    fn end_session(&mut self, user: UserId, session: SessionRef) {
+    fn end_session(&mut self, user: UserId, session: SessionRef, end: End) {
         let end = EndSession {
             user_id: user.get(),
             session_id: session.session,
+            resumed: end == End::Resumed,
         };
         let bytes = end.encoded_len();
         self.entry(session.proxy, bytes).end_sessions.push(end);

@@ -3,24 +3,28 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use chat_bus::{Claim, SessionRef};
+use chat_bus::{Claim, LoginPolicy, SessionRef};
 use chat_proto::ids::code;
 use chat_proto::messages::{
     AcknowledgeRequest, AcknowledgeResponse, FetchHistoryRequest, FetchHistoryResponse,
     FetchPendingRequest, FetchPendingResponse, LoginReply, LoginRequest, LoginResponse,
-    LogoutRequest, LogoutResponse, OfflineMessageList, RegisterRequest, RegisterResponse, User,
-    UserServiceRpc,
+    LogoutRequest, LogoutResponse, OfflineMessageList, RegisterRequest, RegisterResponse,
+    ResumeRequest, User, UserServiceRpc,
 };
 use chat_store::{
-    Ack, ConversationId, CreateUser, GroupId, Mark, PendingPage, PendingScope, UserId,
+    Ack, ConversationId, CreateUser, Mark, PendingPage, PendingScope, SessionToken, TokenHash,
+    UserId,
 };
 use nexus_rpc::{CallContext, RpcError};
 
 use crate::convert::{self, Online};
-use crate::publisher::Job;
+use crate::publisher::{End, Job};
+use crate::token::Token;
 use crate::{Services, caller, failure::Failure};
 
 const HISTORY_MAX: usize = 500;
+/// Expired tokens that one login clears away. Each login adds one at most, so they do not pile up.
+const EXPIRED_PER_LOGIN: usize = 16;
 /// Longer passwords are refused: hashing them is work that a stranger would choose.
 const PASSWORD_BYTES_MAX: usize = 1024;
 
@@ -49,40 +53,38 @@ impl UserServiceRpc for Services {
 
     fn login(&self, call: &CallContext, request: LoginRequest) -> Result<LoginReply, RpcError> {
         let session = caller::session(call)?;
-        Ok(self.try_login(session, &request).unwrap_or_else(|failure| {
-            let (error_code, error_text) = failure.into_parts("login");
-            let response = LoginResponse {
-                error_code,
-                error_text,
-                ..Default::default()
-            };
-            LoginReply {
-                response: Some(response),
-                marks: Vec::new(),
-            }
-        }))
+        let reply = self.try_login(session, &request);
+        Ok(reply.unwrap_or_else(|failure| not_logged_in(failure, "login")))
+    }
+
+    fn resume(&self, call: &CallContext, request: ResumeRequest) -> Result<LoginReply, RpcError> {
+        let session = caller::session(call)?;
+        let reply = self.try_resume(session, &request);
+        Ok(reply.unwrap_or_else(|failure| not_logged_in(failure, "resume")))
     }
 
     fn logout(
         &self,
         call: &CallContext,
-        _request: LogoutRequest,
+        request: LogoutRequest,
     ) -> Result<LogoutResponse, RpcError> {
         let user = caller::user(call)?;
         let session = caller::session(call)?;
-        Ok(match self.try_logout(user, session) {
-            Ok(()) => LogoutResponse {
-                error_code: code::SUCCESS,
-                ..Default::default()
-            },
-            Err(failure) => {
-                let (error_code, error_text) = failure.into_parts("logout");
-                LogoutResponse {
-                    error_code,
-                    error_text,
+        Ok(
+            match self.try_logout(user, session, &request.session_token) {
+                Ok(()) => LogoutResponse {
+                    error_code: code::SUCCESS,
+                    ..Default::default()
+                },
+                Err(failure) => {
+                    let (error_code, error_text) = failure.into_parts("logout");
+                    LogoutResponse {
+                        error_code,
+                        error_text,
+                    }
                 }
-            }
-        })
+            },
+        )
     }
 
     fn acknowledge(
@@ -181,24 +183,121 @@ impl Services {
         request: &LoginRequest,
     ) -> Result<LoginReply, Failure> {
         let user = self.authenticate(request)?;
-        // From here on pushes reach the session, which holds them until it has the answer; so
-        // nothing falls between the reading of what is pending and the first push.
-        match self.bus.claim(user.id.get(), session, self.login_policy)? {
-            Claim::Granted {
-                previous: Some(previous),
-            } => {
-                self.publisher.publish(Job::EndSession(user.id, previous));
+        self.claim(user.id, session, self.login_policy, End::NewerLogin)?;
+        let reply = self.replace_token(user.id, request).and_then(|token| {
+            let mut reply = self.login_answer(&user, &[])?;
+            if let (Some(token), Some(response)) = (token, &mut reply.response) {
+                response.session_token = token.to_bytes();
             }
-            Claim::Granted { previous: None } => {}
-            Claim::Refused => {
-                return Err(Failure::new(code::LOGIN_ALREADY_ONLINE, "already online"));
+            Ok(reply)
+        });
+        self.or_release(user.id, session, reply)
+    }
+
+    /// Goes on with a session whose connection was lost. The token is the same as before, and lasts
+    /// for the full time again.
+    fn try_resume(
+        &self,
+        session: SessionRef,
+        request: &ResumeRequest,
+    ) -> Result<LoginReply, Failure> {
+        // A stranger does not learn which users there are.
+        let ended = || Failure::new(code::SESSION_ENDED, "the session has ended, log in again");
+        let user = UserId::new(request.user_id).ok_or_else(ended)?;
+        let token = Token::read(&request.session_token)
+            .ok_or_else(ended)?
+            .hash();
+        let now = now_ms();
+        let owner = self
+            .store
+            .token_owner(user, &token, now)?
+            .ok_or_else(ended)?;
+        // Whatever the policy: the connection that is still there is that of the same session.
+        self.claim(user, session, LoginPolicy::NewerWins, End::Resumed)?;
+        let reply = self
+            .extend_token(user, &token, now, owner.expires_at_ms)
+            .and_then(|()| {
+                let received = convert::received(user, &request.received);
+                self.login_answer(&owner.user, &received)
+            });
+        self.or_release(user, session, reply)
+    }
+
+    /// Makes the user online in `session`. From here on pushes reach that, which holds them until it
+    /// has the answer; so nothing falls between the reading of what is pending and the first push.
+    fn claim(
+        &self,
+        user: UserId,
+        session: SessionRef,
+        policy: LoginPolicy,
+        end: End,
+    ) -> Result<(), Failure> {
+        match self.bus.claim(user.get(), session, policy)? {
+            Claim::Granted { previous } => {
+                if let Some(previous) = previous {
+                    self.publisher.publish(Job::EndSession(user, previous, end));
+                }
+                Ok(())
             }
+            Claim::Refused => Err(Failure::new(code::LOGIN_ALREADY_ONLINE, "already online")),
         }
-        self.login_answer(&user).inspect_err(|_| {
-            if let Err(error) = self.bus.release(user.id.get(), session) {
-                log::warn!("user {}: presence is left to expire: {error}", user.id);
+    }
+
+    /// Takes the presence back when the login that it was for has failed.
+    fn or_release<T>(
+        &self,
+        user: UserId,
+        session: SessionRef,
+        result: Result<T, Failure>,
+    ) -> Result<T, Failure> {
+        result.inspect_err(|_| {
+            if let Err(error) = self.bus.release(user.get(), session) {
+                log::warn!("user {user}: presence is left to expire: {error}");
             }
         })
+    }
+
+    /// A login with the password ends what was before, so also the token of that.
+    fn replace_token(
+        &self,
+        user: UserId,
+        request: &LoginRequest,
+    ) -> Result<Option<Token>, Failure> {
+        let now = now_ms();
+        let token = match request.wants_session_token {
+            true => Some(Token::random().map_err(Failure::internal)?),
+            false => None,
+        };
+        let stored = token.as_ref().map(|token| SessionToken {
+            hash: token.hash(),
+            expires_at_ms: self.expiry_ms(now),
+        });
+        self.store.replace_token(user, stored.as_ref())?;
+        if let Err(error) = self.store.delete_expired_tokens(now, EXPIRED_PER_LOGIN) {
+            log::warn!("expired session tokens are left for later: {error}");
+        }
+        Ok(token)
+    }
+
+    /// Not written at every resume, but when a sixteenth of the time has passed.
+    fn extend_token(
+        &self,
+        user: UserId,
+        token: &TokenHash,
+        now_ms: i64,
+        expires_at_ms: i64,
+    ) -> Result<(), Failure> {
+        let expiry_ms = self.expiry_ms(now_ms);
+        let used_ms = expiry_ms.saturating_sub(expires_at_ms);
+        if used_ms > expiry_ms.saturating_sub(now_ms) / 16 {
+            self.store.extend_token(user, token, expiry_ms)?;
+        }
+        Ok(())
+    }
+
+    fn expiry_ms(&self, now_ms: i64) -> i64 {
+        let ttl_ms = i64::try_from(self.session_ttl.as_millis()).unwrap_or(i64::MAX);
+        now_ms.saturating_add(ttl_ms)
     }
 
     fn authenticate(&self, request: &LoginRequest) -> Result<chat_store::User, Failure> {
@@ -223,8 +322,14 @@ impl Services {
         }
     }
 
-    fn login_answer(&self, user: &chat_store::User) -> Result<LoginReply, Failure> {
-        let page = self.store.pending_all(user.id, self.pending_page)?;
+    /// What a client needs to begin with. `received` says what it has beyond its acknowledgements.
+    fn login_answer(
+        &self,
+        user: &chat_store::User,
+        received: &[Mark],
+    ) -> Result<LoginReply, Failure> {
+        let (all, limit) = (PendingScope::All, self.pending_page);
+        let page = self.store.pending(user.id, received, all, limit)?;
         let friends = self.store.friends(user.id)?;
         let groups = self.store.groups(user.id)?;
         let members = groups
@@ -254,7 +359,11 @@ impl Services {
         })
     }
 
-    fn try_logout(&self, user: UserId, session: SessionRef) -> Result<(), Failure> {
+    /// A connection that closed comes without a token: its session may be resumed.
+    fn try_logout(&self, user: UserId, session: SessionRef, token: &Bytes) -> Result<(), Failure> {
+        if let Some(token) = Token::read(token) {
+            self.store.end_token(user, &token.hash())?;
+        }
         // A session that was replaced by a newer login must not end that one's presence.
         if self.bus.release(user.get(), session)? {
             self.store.set_last_offline(user, now_ms())?;
@@ -292,11 +401,7 @@ impl Services {
     ) -> Result<FetchHistoryResponse, Failure> {
         let invalid = || Failure::new(code::INVALID, "name one friend or one group");
         let wanted = request.conversation.unwrap_or_default();
-        let conversation = match (UserId::new(wanted.friend_id), GroupId::new(wanted.group_id)) {
-            (Some(friend), None) => ConversationId::pair(user, friend).ok_or_else(invalid)?,
-            (None, Some(group)) => ConversationId::group(group),
-            _ => return Err(invalid()),
-        };
+        let conversation = convert::named(user, &wanted).ok_or_else(invalid)?;
         let place = self.store.conversations(user)?;
         let Some(place) = place
             .iter()
@@ -320,6 +425,19 @@ impl Services {
             last_sequence: place.last_sequence,
             ..Default::default()
         })
+    }
+}
+
+/// The answer to a login, or to a resume, that failed.
+fn not_logged_in(failure: Failure, operation: &str) -> LoginReply {
+    let (error_code, error_text) = failure.into_parts(operation);
+    LoginReply {
+        response: Some(LoginResponse {
+            error_code,
+            error_text,
+            ..Default::default()
+        }),
+        marks: Vec::new(),
     }
 }
 

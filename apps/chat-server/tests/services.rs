@@ -11,11 +11,12 @@ use chat_bus::{Bus, BusEvent, LocalBus, LoginPolicy, ProxyId, Subscription};
 use chat_proto::ids::{MessageId, code, metadata};
 use chat_proto::messages::*;
 use chat_server::{ChatServer, PasswordCost, ServerOptions};
-use chat_store::SqliteStore;
+use chat_store::{SqliteStore, Store, TokenHash, UserId};
 use nexus_net::LoopGroup;
 use nexus_rpc::registry::{InProcessRegistry, Registry};
 use nexus_rpc::{CallOptions, ChannelOptions, ErrorCode, RpcChannel};
 use prost::Message as _;
+use sha2::{Digest, Sha256};
 
 const PATIENCE: Duration = Duration::from_secs(10);
 const PROXY: ProxyId = ProxyId::from_u64(77);
@@ -23,6 +24,7 @@ const PROXY: ProxyId = ProxyId::from_u64(77);
 struct Setting {
     server: ChatServer,
     channel: RpcChannel,
+    store: Arc<dyn Store>,
     bus: LocalBus,
     published: mpsc::Receiver<BusMessage>,
     pushes: RefCell<Vec<Push>>,
@@ -47,9 +49,10 @@ fn setting(adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
     );
     let registry: Arc<dyn Registry> = Arc::new(InProcessRegistry::new());
     let loops = Arc::new(LoopGroup::start("test", 1).unwrap());
+    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
     let server = ChatServer::start(
         options,
-        Arc::new(SqliteStore::in_memory().unwrap()),
+        Arc::clone(&store),
         Arc::new(bus.clone()),
         Arc::clone(&registry),
         Arc::clone(&loops),
@@ -63,6 +66,7 @@ fn setting(adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
     Setting {
         server,
         channel,
+        store,
         bus,
         published,
         pushes: RefCell::default(),
@@ -90,9 +94,45 @@ impl Setting {
             user_id,
             user_password: Bytes::from_static(b"secret"),
             acknowledges: true,
+            wants_session_token: true,
         };
         let call = self.users().login_with(&request, of(user_id, session));
         call.wait().unwrap().message.response.unwrap()
+    }
+
+    fn resume(&self, user_id: i32, token: &Bytes, session: u64) -> LoginResponse {
+        self.resume_with(user_id, token, session, Vec::new())
+    }
+
+    fn resume_with(
+        &self,
+        user_id: i32,
+        token: &Bytes,
+        session: u64,
+        received: Vec<ConversationAck>,
+    ) -> LoginResponse {
+        let request = ResumeRequest {
+            user_id,
+            session_token: token.clone(),
+            acknowledges: true,
+            received,
+        };
+        let call = self.users().resume_with(&request, of(user_id, session));
+        call.wait().unwrap().message.response.unwrap()
+    }
+
+    fn logout(&self, user_id: i32, token: &Bytes, session: u64) -> i32 {
+        let request = LogoutRequest {
+            user_id,
+            session_token: token.clone(),
+        };
+        let call = self.users().logout_with(&request, of(user_id, session));
+        call.wait().unwrap().message.error_code
+    }
+
+    fn session_of(&self, user: i32) -> Option<u64> {
+        let place = self.bus.locate(&[user]).unwrap()[0];
+        place.map(|place| place.session)
     }
 
     fn befriend(&self, user_id: i32, friend_id: i32) {
@@ -211,14 +251,7 @@ fn the_older_login_wins_where_the_policy_says_so() {
         setting.login(user, 2).error_code,
         code::LOGIN_ALREADY_ONLINE
     );
-    let request = LogoutRequest { user_id: user };
-    let answer = setting
-        .users()
-        .logout_with(&request, of(user, 1))
-        .wait()
-        .unwrap()
-        .message;
-    assert_eq!(answer.error_code, code::SUCCESS);
+    assert_eq!(setting.logout(user, &Bytes::new(), 1), code::SUCCESS);
     assert_eq!(setting.login(user, 2).error_code, code::SUCCESS);
 }
 
@@ -233,17 +266,164 @@ fn a_newer_login_ends_the_older_session_and_its_logout_changes_nothing() {
         message.end_sessions,
         [EndSession {
             user_id: user,
-            session_id: 1
+            session_id: 1,
+            resumed: false,
         }]
     );
-    let request = LogoutRequest { user_id: user };
-    setting
-        .users()
-        .logout_with(&request, of(user, 1))
-        .wait()
-        .unwrap();
-    let place = setting.bus.locate(&[user]).unwrap()[0];
-    assert_eq!(place.map(|place| place.session), Some(2));
+    setting.logout(user, &Bytes::new(), 1);
+    assert_eq!(setting.session_of(user), Some(2));
+}
+
+#[test]
+fn a_session_is_resumed_without_the_password_and_takes_the_place_of_its_old_connection() {
+    // Whatever the policy: it is the same session.
+    let setting = setting(|options| options.login_policy = LoginPolicy::OlderWins);
+    let user = setting.register("a");
+    let token = setting.login(user, 1).session_token;
+    assert_eq!(token.len(), 32);
+    for session in 2..4 {
+        let answer = setting.resume(user, &token, session);
+        assert_eq!(answer.error_code, code::SUCCESS);
+        assert_eq!(answer.user.unwrap().user_name, "a");
+        assert!(answer.session_token.is_empty());
+        let message = setting.published.recv_timeout(PATIENCE).unwrap();
+        let ended = EndSession {
+            user_id: user,
+            session_id: session - 1,
+            resumed: true,
+        };
+        assert_eq!(message.end_sessions, [ended]);
+        assert_eq!(setting.session_of(user), Some(session));
+    }
+}
+
+#[test]
+fn only_the_last_logins_token_resumes_and_only_its_users_session() {
+    let setting = setting(|_| {});
+    let (user, other) = (setting.register("a"), setting.register("b"));
+    let first = setting.login(user, 1).session_token;
+    let second = setting.login(user, 2).session_token;
+    let mut changed = second.to_vec();
+    changed[31] ^= 1;
+    let refused = [
+        (user, first),
+        (user, Bytes::from(changed)),
+        (user, second.slice(..31)),
+        (user, Bytes::new()),
+        (other, second.clone()),
+        (i32::MAX, second.clone()),
+        (0, second.clone()),
+    ];
+    for (user, token) in refused {
+        let answer = setting.resume(user, &token, 3);
+        assert_eq!(answer.error_code, code::SESSION_ENDED);
+        assert_eq!(answer.user, None);
+    }
+    assert_eq!(setting.session_of(user), Some(2));
+    assert_eq!(setting.resume(user, &second, 3).error_code, code::SUCCESS);
+}
+
+#[test]
+fn a_logout_with_the_token_ends_it_and_one_without_does_not() {
+    let setting = setting(|_| {});
+    let user = setting.register("a");
+    let token = setting.login(user, 1).session_token;
+    assert_eq!(setting.logout(user, &Bytes::new(), 1), code::SUCCESS);
+    assert_eq!(setting.resume(user, &token, 2).error_code, code::SUCCESS);
+    assert_eq!(setting.logout(user, &token, 2), code::SUCCESS);
+    assert_eq!(
+        setting.resume(user, &token, 3).error_code,
+        code::SESSION_ENDED
+    );
+    assert_eq!(setting.session_of(user), None);
+}
+
+#[test]
+fn a_login_that_wants_no_token_leaves_none() {
+    let setting = setting(|_| {});
+    let user = setting.register("a");
+    let token = setting.login(user, 1).session_token;
+    let request = LoginRequest {
+        user_id: user,
+        user_password: Bytes::from_static(b"secret"),
+        ..Default::default()
+    };
+    let call = setting.users().login_with(&request, of(user, 2));
+    let answer = call.wait().unwrap().message.response.unwrap();
+    assert_eq!(answer.error_code, code::SUCCESS);
+    assert!(answer.session_token.is_empty());
+    assert_eq!(
+        setting.resume(user, &token, 3).error_code,
+        code::SESSION_ENDED
+    );
+}
+
+#[test]
+fn a_token_that_has_expired_resumes_nothing() {
+    let setting = setting(|options| options.session_ttl = Duration::ZERO);
+    let user = setting.register("a");
+    let token = setting.login(user, 1).session_token;
+    assert_eq!(
+        setting.resume(user, &token, 2).error_code,
+        code::SESSION_ENDED
+    );
+}
+
+#[test]
+fn a_token_that_is_used_lasts_longer_and_is_not_written_each_time() {
+    let setting = setting(|_| {});
+    let id = setting.register("a");
+    let token = setting.login(id, 1).session_token;
+    let user = UserId::new(id).unwrap();
+    let hash = TokenHash(Sha256::digest(&token).into());
+    let expiry = || {
+        let owner = setting.store.token_owner(user, &hash, 0).unwrap();
+        owner.expect("the token's hash is stored").expires_at_ms
+    };
+    let at_login = expiry();
+    // As if most of a day had passed, and then a week.
+    let day_ms = 24 * 3600 * 1000;
+    for (earlier_ms, is_extended) in [(day_ms, false), (7 * day_ms, true)] {
+        let earlier = at_login - earlier_ms;
+        setting.store.extend_token(user, &hash, earlier).unwrap();
+        assert_eq!(setting.resume(id, &token, 2).error_code, code::SUCCESS);
+        match is_extended {
+            true => assert!(expiry() >= at_login),
+            false => assert_eq!(expiry(), earlier),
+        }
+    }
+}
+
+#[test]
+fn a_resume_brings_what_the_client_lacks_and_no_more() {
+    let setting = setting(|_| {});
+    let (a, b) = (setting.register("a"), setting.register("b"));
+    setting.befriend(a, b);
+    let token = setting.login(b, 1).session_token;
+    let last = (1..=3)
+        .map(|id| setting.chat(a, b, "hi", id).sequence)
+        .last();
+    let waiting = |sequence: u64| {
+        let received = ConversationAck {
+            conversation: Some(Conversation {
+                friend_id: a,
+                group_id: 0,
+            }),
+            sequence,
+        };
+        let answer = setting.resume_with(b, &token, 2, vec![received]);
+        let list = answer.offline_message_list.unwrap().messages;
+        list.iter()
+            .map(|message| message.sequence)
+            .collect::<Vec<_>>()
+    };
+    // The friendship is the first message, and three chats follow.
+    assert_eq!(last, Some(4));
+    assert_eq!(waiting(2), [3, 4]);
+    assert_eq!(waiting(4), Vec::<u64>::new());
+    assert_eq!(waiting(1000), Vec::<u64>::new());
+    let all = setting.resume(b, &token, 2).offline_message_list.unwrap();
+    assert_eq!(all.messages.len(), 4);
 }
 
 #[test]

@@ -43,6 +43,32 @@ pub trait Store: Send + Sync + 'static {
     /// Notes when a user went offline (UTC, milliseconds since 1970).
     fn set_last_offline(&self, id: UserId, at_ms: i64) -> Result<(), StoreError>;
 
+    /// Makes `token` the one that `user` can resume a session with, or none. The one before is no longer
+    /// valid.
+    fn replace_token(&self, user: UserId, token: Option<&SessionToken>) -> Result<(), StoreError>;
+
+    /// The user, if `token` is that user's and has not expired at `now_ms`.
+    fn token_owner(
+        &self,
+        user: UserId,
+        token: &TokenHash,
+        now_ms: i64,
+    ) -> Result<Option<TokenOwner>, StoreError>;
+
+    /// Lets a token expire at another time. Does nothing if it is no longer that user's.
+    fn extend_token(
+        &self,
+        user: UserId,
+        token: &TokenHash,
+        expires_at_ms: i64,
+    ) -> Result<(), StoreError>;
+
+    /// Ends a token, if it is (still) that user's.
+    fn end_token(&self, user: UserId, token: &TokenHash) -> Result<(), StoreError>;
+
+    /// Deletes at most so many tokens that have expired at `now_ms`; returns how many.
+    fn delete_expired_tokens(&self, now_ms: i64, count_max: usize) -> Result<usize, StoreError>;
+
     /// A user's friends, by id.
     fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError>;
 

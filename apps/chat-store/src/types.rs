@@ -222,6 +222,35 @@ pub struct ConversationState {
     pub last_sequence: u64,
 }
 
+/// SHA-256 of a session token.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct TokenHash(pub [u8; 32]);
+
+impl TokenHash {
+    /// 64 lower-case digits.
+    pub fn to_hex(&self) -> String {
+        hex::encode(self.0)
+    }
+}
+
+/// What a user can resume a session with, as the store keeps it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct SessionToken {
+    /// Of the token, which only the client has.
+    pub hash: TokenHash,
+    /// When it expires: UTC, milliseconds since 1970.
+    pub expires_at_ms: i64,
+}
+
+/// Whose a valid token is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct TokenOwner {
+    /// The user.
+    pub user: User,
+    /// When the token expires: UTC, milliseconds since 1970.
+    pub expires_at_ms: i64,
+}
+
 /// A place in a conversation.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Mark {

@@ -186,9 +186,41 @@ impl WireClient {
             user_id,
             user_password: Bytes::copy_from_slice(password.as_bytes()),
             acknowledges,
+            wants_session_token: acknowledges,
         };
         let answer: LoginResponse =
             self.request(MessageId::LOGIN, &request, MessageId::LOGIN_ANSWER);
+        if answer.error_code == code::SUCCESS {
+            self.user_id = user_id;
+        }
+        answer
+    }
+
+    /// Goes on with a session and returns the answer. `received`: what this client has of friends'
+    /// conversations.
+    pub fn resume(
+        &mut self,
+        user_id: i32,
+        token: &Bytes,
+        received: &[(i32, u64)],
+    ) -> LoginResponse {
+        let received = received
+            .iter()
+            .map(|&(friend_id, sequence)| ConversationAck {
+                conversation: Some(Conversation {
+                    friend_id,
+                    group_id: 0,
+                }),
+                sequence,
+            });
+        let request = ResumeRequest {
+            user_id,
+            session_token: token.clone(),
+            acknowledges: true,
+            received: received.collect(),
+        };
+        let answer: LoginResponse =
+            self.request(MessageId::RESUME, &request, MessageId::RESUME_ANSWER);
         if answer.error_code == code::SUCCESS {
             self.user_id = user_id;
         }
@@ -373,6 +405,7 @@ impl WireClient {
     pub fn logout(&mut self) -> LogoutResponse {
         let request = LogoutRequest {
             user_id: self.user_id,
+            ..Default::default()
         };
         self.request(MessageId::LOGOUT, &request, MessageId::LOGOUT_ANSWER)
     }

@@ -1,18 +1,24 @@
 //! The part of a session that has to do with what was missed: fetching it, and acknowledging what was
-//! written.
+//! received or written.
 
 use std::sync::Arc;
 use std::time::Duration;
 
 use chat_proto::ids::code;
-use chat_proto::messages::{FetchPendingRequest, FetchPendingResponse};
+use chat_proto::messages::{
+    ConversationAck, DeliveryAck, FetchPendingRequest, FetchPendingResponse, RequestFrame,
+};
 use nexus_net::Connection;
+use prost::Message as _;
 
-use super::{Active, Session, SessionMailbox, Shared, State, Timer, ToSession};
+use super::{
+    Active, NOT_LOGGED_IN, Session, SessionMailbox, Shared, State, Timer, ToSession, UNREADABLE,
+    notice,
+};
 use crate::delivery::Fetched;
 use crate::directory::SessionId;
-use crate::push;
 use crate::resync::Permit;
+use crate::{push, requests};
 
 const FIRST_BACKOFF: Duration = Duration::from_millis(500);
 const BACKOFF_MAX: Duration = Duration::from_secs(10);
@@ -60,6 +66,34 @@ impl Session {
             active.fetching.resync_is_timed = false;
             let mailbox = Arc::clone(&self.mailbox);
             self.shared.resync.add(session, mailbox);
+        }
+    }
+
+    pub(super) fn delivery_ack(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
+        if !matches!(self.state, State::LoggedIn(_)) {
+            return notice(conn, frame.request_id, NOT_LOGGED_IN.0, NOT_LOGGED_IN.1);
+        }
+        match DeliveryAck::decode(frame.content) {
+            Ok(ack) => self.acknowledge(&ack.acks),
+            Err(_) => notice(conn, frame.request_id, UNREADABLE.0, UNREADABLE.1),
+        }
+    }
+
+    /// The client has received this.
+    pub(super) fn acknowledge(&self, acks: &[ConversationAck]) {
+        let State::LoggedIn(active) = &self.state else {
+            return;
+        };
+        for ack in acks {
+            let named = ack.conversation.as_ref();
+            // Nobody can have received what was not shown to anybody.
+            if let Some(conversation) = named.and_then(|c| requests::named(active.user, c))
+                && let Some(up_to) = active.delivery.up_to(conversation)
+                && ack.sequence > 0
+            {
+                let sequence = ack.sequence.min(up_to);
+                self.shared.acks.add(active.user, conversation, sequence);
+            }
         }
     }
 

@@ -1,4 +1,5 @@
-//! The part of a session that logs in and out.
+//! The part of a session that logs in and out: with the password, or, to go on after a lost connection,
+//! with the token that the login's answer carried.
 //!
 //! The service makes the user online for the session before it answers. So a login whose answer finds
 //! nobody, or whose fate is not known, is followed by a logout: a [`SessionId`] is used for one login
@@ -12,10 +13,11 @@ use bytes::Bytes;
 use chat_proto::conversation::UserId;
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::{
-    LoginReply, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, RequestFrame,
+    ConversationAck, LoginReply, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
+    RequestFrame, ResumeRequest,
 };
 use nexus_net::Connection;
-use nexus_rpc::RpcError;
+use nexus_rpc::{Call, CallOptions, RpcError};
 use prost::Message as _;
 
 use super::{
@@ -25,12 +27,23 @@ use super::{
 use crate::delivery::Delivery;
 use crate::directory::SessionId;
 use crate::requests::{answer_frame, of_message};
-use crate::services::{Failure, may_have_run};
+use crate::services::{Failure, Services, may_have_run};
 
 const TWICE: Refusal = (
     code::ALREADY_LOGGED_IN,
     "this connection has logged in already",
 );
+
+/// A login, or a resume, as the client asked for it.
+struct Attempt {
+    request_id: u64,
+    answer_id: MessageId,
+    user: Option<UserId>,
+    acknowledges: bool,
+    /// Of a resume.
+    token: Bytes,
+    received: Vec<ConversationAck>,
+}
 
 /// What came of a login.
 #[derive(Debug)]
@@ -38,6 +51,7 @@ pub(crate) struct Answer {
     user: Option<UserId>,
     session: SessionId,
     request_id: u64,
+    id: MessageId,
     result: Result<LoginReply, RpcError>,
 }
 
@@ -87,19 +101,57 @@ fn undo(shared: &Shared, answer: &Answer) {
 
 impl Session {
     pub(super) fn log_in(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
-        let request_id = frame.request_id;
-        if !matches!(self.state, State::Anonymous) {
-            return refuse_login(conn, request_id, TWICE);
-        }
+        let (id, answer_id) = (frame.request_id, MessageId::LOGIN_ANSWER);
         let Ok(request) = LoginRequest::decode(frame.content) else {
-            return refuse_login(conn, request_id, UNREADABLE);
+            return refuse_login(conn, answer_id, id, UNREADABLE);
         };
+        let attempt = Attempt {
+            request_id: id,
+            answer_id,
+            user: UserId::new(request.user_id),
+            acknowledges: request.acknowledges,
+            token: Bytes::new(),
+            received: Vec::new(),
+        };
+        self.attempt(conn, attempt, |services, options| {
+            services.user.login_with(&request, options)
+        });
+    }
+
+    pub(super) fn resume(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
+        let (id, answer_id) = (frame.request_id, MessageId::RESUME_ANSWER);
+        let Ok(request) = ResumeRequest::decode(frame.content) else {
+            return refuse_login(conn, answer_id, id, UNREADABLE);
+        };
+        let attempt = Attempt {
+            request_id: id,
+            answer_id,
+            user: UserId::new(request.user_id),
+            acknowledges: request.acknowledges,
+            // A copy: the field is a piece of the buffer that was read.
+            token: Bytes::copy_from_slice(&request.session_token),
+            received: request.received.clone(),
+        };
+        self.attempt(conn, attempt, |services, options| {
+            services.user.resume_with(&request, options)
+        });
+    }
+
+    fn attempt(
+        &mut self,
+        conn: &mut Connection<'_>,
+        attempt: Attempt,
+        call: impl FnOnce(&Services, CallOptions) -> Call<LoginReply>,
+    ) {
+        let (request_id, id, user) = (attempt.request_id, attempt.answer_id, attempt.user);
+        if !matches!(self.state, State::Anonymous) {
+            return refuse_login(conn, id, request_id, TWICE);
+        }
         if self.is_busy() {
-            return refuse_login(conn, request_id, TOO_MANY);
+            return refuse_login(conn, id, request_id, TOO_MANY);
         }
         self.in_flight += 1;
         let session = self.shared.next_session();
-        let user = UserId::new(request.user_id);
         if let Some(user) = user {
             // Before the call: a message may be pushed as soon as the service has looked.
             self.shared
@@ -109,19 +161,21 @@ impl Session {
         self.state = State::LoggingIn(Box::new(LoggingIn {
             user,
             session,
-            acknowledges: request.acknowledges,
+            acknowledges: attempt.acknowledges,
+            token: attempt.token,
+            received: attempt.received,
             delivery: Delivery::new(self.shared.options.held()),
             signed_out: None,
         }));
         let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
-        let options = shared.services.login(session);
-        let call = shared.services.user.login_with(&request, options);
+        let call = call(&shared.services, shared.services.login(session));
         call.on_complete(move |result| {
             let result = result.map(|reply| reply.message);
             let answer = Answer {
                 user,
                 session,
                 request_id,
+                id,
                 result,
             };
             let message = ToSession::LoginAnswered(Box::new(answer));
@@ -143,7 +197,7 @@ impl Session {
         match pending.user {
             Some(user) if answer.succeeded() && conn.is_open() => {
                 if let Ok(reply) = answer.result {
-                    self.begin(conn, *pending, user, reply, answer.request_id);
+                    self.begin(conn, *pending, user, reply, (answer.id, answer.request_id));
                 }
             }
             _ => {
@@ -151,8 +205,8 @@ impl Session {
                 if let Some(user) = pending.user {
                     self.shared.directory.remove(user.get(), pending.session);
                 }
-                let (id, response) = (answer.request_id, refused(answer));
-                conn.send(answer_frame(MessageId::LOGIN_ANSWER, id, &response));
+                let (id, request_id) = (answer.id, answer.request_id);
+                conn.send(answer_frame(id, request_id, &refused(answer)));
             }
         }
         self.when_idle(conn);
@@ -165,17 +219,19 @@ impl Session {
         pending: LoggingIn,
         user: UserId,
         reply: LoginReply,
-        request_id: u64,
+        (id, request_id): (MessageId, u64),
     ) {
         let LoggingIn {
             session,
             acknowledges,
+            token,
+            received,
             delivery,
             signed_out,
             ..
         } = pending;
         let response = reply.response.unwrap_or_default();
-        conn.send(answer_frame(MessageId::LOGIN_ANSWER, request_id, &response));
+        conn.send(answer_frame(id, request_id, &response));
         self.shared.directory.confirm(user.get(), session);
         let (number, peer) = (session.0, conn.peer_addr());
         log::debug!("session {number}: user {user} has logged in from {peer}");
@@ -184,6 +240,10 @@ impl Session {
             session,
             options: self.shared.services.session(user.get(), session),
             acknowledges,
+            token: match token.is_empty() {
+                true => Bytes::copy_from_slice(&response.session_token),
+                false => token,
+            },
             delivery,
             unacknowledged: BTreeMap::new(),
             queues: HashMap::new(),
@@ -209,6 +269,8 @@ impl Session {
         self.deliver(conn, session, |delivery, out| {
             delivery.handle_login(&reply.marks, out)
         });
+        // What the client has, and whose acknowledgement may have been lost.
+        self.acknowledge(&received);
         if let Some(reason) = signed_out {
             self.sign_out(conn, session, reason);
         }
@@ -254,8 +316,10 @@ impl Session {
         self.in_flight += 1;
         let (session, request_id) = (active.session, logout.request_id);
         let mailbox = Arc::clone(&self.mailbox);
-        let user_id = active.user.get();
-        let request = LogoutRequest { user_id };
+        let request = LogoutRequest {
+            user_id: active.user.get(),
+            session_token: active.token.clone(),
+        };
         let call = self
             .shared
             .services
@@ -288,11 +352,13 @@ impl Session {
         released: bool,
     ) {
         self.request_ended();
-        let user = self.active(session).map(|active| active.user);
-        if let Some(user) = user {
+        let ended = self
+            .active(session)
+            .map(|active| (active.user, std::mem::take(&mut active.token)));
+        if let Some((user, token)) = ended {
             self.state = State::Anonymous;
             if !released {
-                self.shared.logouts.add(user, session);
+                self.shared.logouts.add_final(user, session, token);
             }
             conn.send(answer);
         }
@@ -326,13 +392,13 @@ fn refused(answer: Answer) -> LoginResponse {
     }
 }
 
-fn refuse_login(conn: &mut Connection<'_>, request_id: u64, (code, text): Refusal) {
+fn refuse_login(conn: &mut Connection<'_>, id: MessageId, request_id: u64, (code, text): Refusal) {
     let response = LoginResponse {
         error_code: code,
         error_text: text.to_owned(),
         ..Default::default()
     };
-    conn.send(answer_frame(MessageId::LOGIN_ANSWER, request_id, &response));
+    conn.send(answer_frame(id, request_id, &response));
 }
 
 fn refuse_logout(conn: &mut Connection<'_>, request_id: u64, (code, text): Refusal) {

@@ -136,6 +136,14 @@ pub(crate) fn login_request(user_id: i32, acknowledges: bool) -> LoginRequest {
         user_id,
         user_password: "secret".into(),
         acknowledges,
+        ..Default::default()
+    }
+}
+
+pub(crate) fn logout_request(user_id: i32) -> LogoutRequest {
+    LogoutRequest {
+        user_id,
+        ..Default::default()
     }
 }
 

@@ -44,6 +44,29 @@ pub(crate) struct State {
     pub(crate) fail_chats: bool,
     /// Messages of one page of what is pending.
     pub(crate) page: usize,
+    /// What the last resume said that the client has.
+    pub(crate) received: Vec<ConversationAck>,
+    /// Tokens that logouts have ended.
+    pub(crate) ended_tokens: Vec<Bytes>,
+}
+
+/// To what a session loses its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum End {
+    NewerLogin,
+    Resumed,
+}
+
+/// What a user's sessions are resumed with.
+pub(crate) fn token(user: i32) -> Bytes {
+    format!("the token of {user}").into()
+}
+
+fn login_answer(error_code: i32) -> LoginResponse {
+    LoginResponse {
+        error_code,
+        ..Default::default()
+    }
 }
 
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -131,6 +154,48 @@ impl Fake {
             session: metadata.get(metadata::SESSION).expect("an id"),
         };
         self.script(|state| state.calls.push(call));
+    }
+
+    /// A login, of either kind, whose credentials were good.
+    fn open_session(&self, call: &CallContext, user: i32, end: End, token: Bytes) -> LoginReply {
+        let policy = LoginPolicy::NewerWins;
+        let claim = self.bus.claim(user, session(call), policy);
+        if let Ok(Claim::Granted {
+            previous: Some(old),
+        }) = claim
+        {
+            let end = EndSession {
+                user_id: user,
+                session_id: old.session,
+                resumed: end == End::Resumed,
+            };
+            self.publish(
+                old.proxy,
+                BusMessage {
+                    pushes: vec![],
+                    end_sessions: vec![end],
+                },
+            );
+        }
+        let (marks, messages) = self.script(|state| {
+            state.claims += 1;
+            (state.marks(user), std::mem::take(&mut state.offline))
+        });
+        self.wait("logins are not held", |state| !state.hold_logins);
+        if self.state.lock().fail_logins {
+            return LoginReply {
+                response: Some(login_answer(code::UNAVAILABLE)),
+                marks: vec![],
+            };
+        }
+        LoginReply {
+            response: Some(LoginResponse {
+                offline_message_list: Some(OfflineMessageList { messages }),
+                session_token: token,
+                ..login_answer(code::SUCCESS)
+            }),
+            marks,
+        }
     }
 
     /// Commits a held or a new chat, pushes and answers it.
@@ -242,52 +307,29 @@ impl UserServiceRpc for Fake {
 
     fn login(&self, call: &CallContext, request: LoginRequest) -> Result<LoginReply, RpcError> {
         self.note("login", call);
-        let answer = |error_code| LoginResponse {
-            error_code,
-            ..Default::default()
-        };
         if request.user_password != "secret" {
             return Ok(LoginReply {
-                response: Some(answer(code::LOGIN_WRONG_PASSWORD)),
+                response: Some(login_answer(code::LOGIN_WRONG_PASSWORD)),
                 marks: vec![],
             });
         }
-        let (user, policy) = (request.user_id, LoginPolicy::NewerWins);
-        let claim = self.bus.claim(user, session(call), policy);
-        if let Ok(Claim::Granted {
-            previous: Some(old),
-        }) = claim
-        {
-            let end = EndSession {
-                user_id: user,
-                session_id: old.session,
-            };
-            self.publish(
-                old.proxy,
-                BusMessage {
-                    pushes: vec![],
-                    end_sessions: vec![end],
-                },
-            );
-        }
-        let (marks, messages) = self.script(|state| {
-            state.claims += 1;
-            (state.marks(user), std::mem::take(&mut state.offline))
-        });
-        self.wait("logins are not held", |state| !state.hold_logins);
-        if self.state.lock().fail_logins {
+        let token = match request.wants_session_token {
+            true => token(request.user_id),
+            false => Bytes::new(),
+        };
+        Ok(self.open_session(call, request.user_id, End::NewerLogin, token))
+    }
+
+    fn resume(&self, call: &CallContext, request: ResumeRequest) -> Result<LoginReply, RpcError> {
+        self.note("resume", call);
+        if request.session_token != token(request.user_id) {
             return Ok(LoginReply {
-                response: Some(answer(code::UNAVAILABLE)),
+                response: Some(login_answer(code::SESSION_ENDED)),
                 marks: vec![],
             });
         }
-        Ok(LoginReply {
-            response: Some(LoginResponse {
-                offline_message_list: Some(OfflineMessageList { messages }),
-                ..answer(code::SUCCESS)
-            }),
-            marks,
-        })
+        self.script(|state| state.received = request.received);
+        Ok(self.open_session(call, request.user_id, End::Resumed, Bytes::new()))
     }
 
     fn logout(
@@ -296,6 +338,9 @@ impl UserServiceRpc for Fake {
         request: LogoutRequest,
     ) -> Result<LogoutResponse, RpcError> {
         let released = self.bus.release(request.user_id, session(call));
+        if !request.session_token.is_empty() {
+            self.script(|state| state.ended_tokens.push(request.session_token));
+        }
         self.note("logout", call);
         assert!(released.is_ok());
         Ok(LogoutResponse {

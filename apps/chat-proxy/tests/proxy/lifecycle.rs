@@ -8,7 +8,7 @@ use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 
 use super::{Setting, wait_until};
-use crate::client::{Client, login_request};
+use crate::client::{Client, login_request, logout_request};
 
 #[test]
 fn a_connection_that_closes_logs_its_user_out() {
@@ -79,7 +79,7 @@ fn after_a_logout_another_user_may_log_in_on_the_connection() {
     client.chat(1, 1, 2, "hello");
     setting.fake.wait("the chat", |state| state.held.len() == 1);
     // Waits for the chat; what comes behind it finds nobody logged in.
-    client.send(MessageId::LOGOUT, 2, &LogoutRequest { user_id: 1 });
+    client.send(MessageId::LOGOUT, 2, &logout_request(1));
     client.chat(3, 1, 2, "hello");
     let refused: FriendChatResponse = client.expect(MessageId::FRIEND_CHAT_ANSWER);
     assert_eq!(refused.error_code, code::NOT_LOGGED_IN);

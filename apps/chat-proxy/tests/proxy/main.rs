@@ -7,6 +7,7 @@ mod framing;
 mod lifecycle;
 mod program;
 mod requests;
+mod resuming;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};

@@ -87,7 +87,11 @@ fn user_requests() -> Vec<(MessageId, MessageId, Vec<u8>)> {
         (
             Id::LOGOUT,
             Id::LOGOUT_ANSWER,
-            LogoutRequest { user_id }.encode_to_vec(),
+            LogoutRequest {
+                user_id,
+                ..Default::default()
+            }
+            .encode_to_vec(),
         ),
     ]
 }

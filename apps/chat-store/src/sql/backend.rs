@@ -9,7 +9,7 @@ use super::{
     append::{self, Duplicates},
     conversations, friends, groups, pending,
     session::Session,
-    users,
+    tokens, users,
 };
 use crate::{
     ConversationId, GroupId, UserId,
@@ -102,6 +102,36 @@ impl<B: Backend> Store for B {
 
     fn set_last_offline(&self, id: UserId, at_ms: i64) -> Result<(), StoreError> {
         self.write(|s| users::set_last_offline(s, id, at_ms))
+    }
+
+    fn replace_token(&self, user: UserId, token: Option<&SessionToken>) -> Result<(), StoreError> {
+        self.write(|s| tokens::replace(s, user, token))
+    }
+
+    fn token_owner(
+        &self,
+        user: UserId,
+        token: &TokenHash,
+        now_ms: i64,
+    ) -> Result<Option<TokenOwner>, StoreError> {
+        self.read(|s| tokens::owner(s, user, token, now_ms))
+    }
+
+    fn extend_token(
+        &self,
+        user: UserId,
+        token: &TokenHash,
+        expires_at_ms: i64,
+    ) -> Result<(), StoreError> {
+        self.write(|s| tokens::extend(s, user, token, expires_at_ms))
+    }
+
+    fn end_token(&self, user: UserId, token: &TokenHash) -> Result<(), StoreError> {
+        self.write(|s| tokens::end(s, user, token))
+    }
+
+    fn delete_expired_tokens(&self, now_ms: i64, count_max: usize) -> Result<usize, StoreError> {
+        self.write(|s| tokens::delete_expired(s, now_ms, count_max))
     }
 
     fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError> {

@@ -46,6 +46,7 @@ macro_rules! migrations {
 
 migrations! {
     1 "tables"
+    2 "session_token"
 }
 
 /// The migrations of a dialect.

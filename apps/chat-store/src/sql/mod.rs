@@ -24,6 +24,7 @@ pub(crate) mod migrations;
 mod pending;
 mod row;
 mod session;
+mod tokens;
 mod users;
 
 pub(crate) use backend::{Backend, Retry, now_ms};

@@ -113,6 +113,26 @@ impl Store for Scripted {
     fn create_user(&self, _: &str, _: &str) -> Result<CreateUser, StoreError> {
         unreachable!()
     }
+    fn replace_token(&self, _: UserId, _: Option<&SessionToken>) -> Result<(), StoreError> {
+        unreachable!()
+    }
+    fn token_owner(
+        &self,
+        _: UserId,
+        _: &TokenHash,
+        _: i64,
+    ) -> Result<Option<TokenOwner>, StoreError> {
+        unreachable!()
+    }
+    fn extend_token(&self, _: UserId, _: &TokenHash, _: i64) -> Result<(), StoreError> {
+        unreachable!()
+    }
+    fn end_token(&self, _: UserId, _: &TokenHash) -> Result<(), StoreError> {
+        unreachable!()
+    }
+    fn delete_expired_tokens(&self, _: i64, _: usize) -> Result<usize, StoreError> {
+        unreachable!()
+    }
     fn user(&self, _: UserId) -> Result<Option<User>, StoreError> {
         unreachable!()
     }

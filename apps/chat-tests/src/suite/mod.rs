@@ -6,6 +6,7 @@ mod friends;
 mod groups;
 mod offline;
 mod protocol;
+mod resuming;
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -57,6 +58,14 @@ pub const CASES: &[Case] = &[
         groups::group_messages_reach_every_other_member,
     ),
     ("the_newer_login_wins", accounts::the_newer_login_wins),
+    (
+        "a_session_goes_on_at_another_proxy",
+        resuming::a_session_goes_on_at_another_proxy,
+    ),
+    (
+        "a_session_ends_with_its_logout_or_a_newer_login",
+        resuming::a_session_ends_with_its_logout_or_a_newer_login,
+    ),
     (
         "nothing_is_done_before_login_or_for_others",
         accounts::nothing_is_done_before_login_or_for_others,

@@ -6,6 +6,7 @@ pub(crate) mod concurrency;
 pub(crate) mod friends;
 pub(crate) mod groups;
 pub(crate) mod pending;
+pub(crate) mod tokens;
 pub(crate) mod users;
 
 use std::{
@@ -84,6 +85,13 @@ macro_rules! conformance {
                 one_message_fits_whatever_the_limit
                 history_has_all_sides_in_order
                 a_long_history_is_not_read_for_a_few_pending
+            }
+            tokens {
+                a_token_leads_to_its_user_until_it_expires
+                a_newer_token_takes_the_place_of_the_older
+                a_token_ends_for_its_own_user_only
+                expired_tokens_are_deleted_a_few_at_a_time
+                tokens_replaced_at_once_leave_one
             }
             concurrency {
                 sequences_have_no_gaps_under_eight_writers
