@@ -10,10 +10,10 @@ use nexus_net::{Error, LoopGroup, LoopHandle, TcpClient};
 
 use crate::driver::{Handed, Shared, Sink};
 use crate::model::FromAnswer;
-use crate::state::{Credentials, Password, Request};
+use crate::state::{Password, Request};
 use crate::{
     ChatError, ClientOptions, Conversation, Event, Friend, Group, HistoryPage, LoginSnapshot,
-    Pending, Sent, time,
+    Pending, Sent, SessionToken, Status, time,
 };
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,23 +107,43 @@ impl ChatClient {
         })
     }
 
-    /// Signs in. From then on the client signs in again by itself whenever the connection was lost,
+    /// Signs in. From then on the client resumes the session by itself whenever the connection was lost,
     /// until [`logout`](Self::logout), [`Event::SignedOut`] or [`close`](Self::close).
     pub fn login(&self, user: UserId, password: &str) -> Pending<LoginSnapshot> {
-        self.request(Request::Login(Credentials {
+        self.request(Request::Login {
             user,
             password: Password(password.to_owned()),
-        }))
+        })
     }
 
-    /// Signs out; the connection stays.
+    /// Goes on with a session that another client, of an earlier process as a rule, began
+    /// ([`LoginSnapshot::token`]). If that one is still there it is signed out. Otherwise as
+    /// [`login`](Self::login).
+    ///
+    /// # Errors
+    /// [`ChatError::Refused`] with [`SESSION_ENDED`](chat_proto::ids::code::SESSION_ENDED) when only the
+    /// password helps, besides those of all requests.
+    pub fn resume(&self, token: &SessionToken) -> Pending<LoginSnapshot> {
+        self.request(Request::Resume {
+            token: token.clone(),
+            received: Vec::new(),
+        })
+    }
+
+    /// Signs out; the connection stays. The session's token is no longer valid then; when there is no
+    /// connection at the moment it is only forgotten here.
     pub fn logout(&self) -> Pending<()> {
         self.request(Request::Logout)
     }
 
-    /// Who is signed in, or is being signed in again after a lost connection.
+    /// Who is signed in, also while the session is being resumed after a lost connection.
     pub fn user(&self) -> Option<UserId> {
         self.shared.user()
+    }
+
+    /// How the client stands with the server at this moment.
+    pub fn status(&self) -> Status {
+        self.shared.status()
     }
 
     /// Sends a text to a friend. See [`send`](Self::send).
@@ -136,8 +156,10 @@ impl ChatClient {
         self.send(Conversation::Group(group), text)
     }
 
-    /// Sends a text. When the connection is lost before the answer, it is sent again on the next one,
-    /// up to [`ClientOptions::send_timeout`]; the server stores it once.
+    /// Sends a text. When the connection is lost before the answer, or the server cannot take it at the
+    /// moment, it is sent again, up to [`ClientOptions::send_timeout`]; the server stores it once. Texts
+    /// to one conversation are stored in the order of the calls: the next is sent when the one before
+    /// was answered.
     pub fn send(&self, to: Conversation, text: &str) -> Pending<Sent> {
         self.send_with_id(to, text, rand::random_range(1..=u64::MAX))
     }
@@ -234,6 +256,11 @@ impl ChatClient {
             connection: options.connection.clone(),
             backoff: options.backoff.clone(),
             tls: options.tls.clone(),
+            fallbacks: options
+                .more_addresses
+                .iter()
+                .map(|&address| address.into())
+                .collect(),
             ..nexus_net::ClientOptions::default()
         };
         let shared = Shared::new(handle, options, sink);

@@ -21,7 +21,7 @@ use parking_lot::Mutex;
 
 use crate::pending::Promise;
 use crate::state::{Completion, Output, Request, State};
-use crate::{ClientOptions, Event};
+use crate::{ClientOptions, Event, Status};
 
 /// How often an application that takes no events is asked whether it takes one now.
 const FULL_RETRY: Duration = Duration::from_millis(20);
@@ -53,6 +53,7 @@ pub(crate) struct Shared {
     driver: Mutex<Driver>,
     /// The signed-in user, or 0.
     user: AtomicI32,
+    status: Mutex<Status>,
 }
 
 struct Driver {
@@ -81,11 +82,16 @@ impl Shared {
                 closing: None,
             }),
             user: AtomicI32::new(0),
+            status: Mutex::new(Status::Connecting),
         })
     }
 
     pub(crate) fn user(&self) -> Option<UserId> {
         UserId::new(self.user.load(Ordering::Acquire))
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        *self.status.lock()
     }
 
     pub(crate) fn request(self: &Arc<Self>, request: Request, completion: Completion) {
@@ -162,6 +168,7 @@ impl Driver {
     fn run(&mut self, shared: &Arc<Shared>, context: &mut LoopContext<'_>) {
         let user = self.state.user().map_or(0, UserId::get);
         shared.user.store(user, Ordering::Release);
+        *shared.status.lock() = self.state.status();
         while let Some(output) = self.state.poll_output() {
             match output {
                 Output::Frame(frame) => {

@@ -12,6 +12,8 @@ pub enum Operation {
     Register,
     /// Signing in.
     Login,
+    /// Going on with a session.
+    Resume,
     /// Signing out.
     Logout,
     /// Making a friend.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use chat_proto::conversation::{GroupId, UserId};
 use chat_proto::messages as proto;
 
-use crate::{ChatError, Operation};
+use crate::{ChatError, Operation, SessionToken};
 
 /// What a message belongs to, as the signed-in user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -173,6 +173,8 @@ pub struct LoginSnapshot {
     pub groups: Vec<Group>,
     /// How many messages waited.
     pub waiting: usize,
+    /// What the session can be resumed with; `None` from a server that knows no tokens.
+    pub token: Option<SessionToken>,
 }
 
 /// A piece of a conversation's history.
@@ -279,13 +281,13 @@ pub enum Event {
         /// Why.
         reason: String,
     },
-    /// The connection is there again, and the user signed in again.
+    /// The connection is there again, and the session goes on.
     Reconnected {
         /// Sends without an answer that were sent again.
         resent: usize,
     },
-    /// The user is no longer signed in, and will not be by itself: signed in elsewhere, or signing
-    /// in again was refused.
+    /// The user is no longer signed in, and will not be by itself: logged in elsewhere, or the session
+    /// has expired. To go on, log in with the password.
     SignedOut {
         /// What the server said.
         reason: String,
@@ -297,6 +299,20 @@ pub enum Event {
         /// Its words.
         text: String,
     },
+}
+
+/// How a client stands with the server.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub enum Status {
+    /// There is no connection; one is being made.
+    Connecting,
+    /// Connected, and nobody is signed in.
+    Connected,
+    /// Connected again, and the session is being resumed.
+    Resuming,
+    /// Signed in.
+    Live,
 }
 
 /// What the server answered to a request.

@@ -1,5 +1,6 @@
 //! Limits and times of a client.
 
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use nexus_net::{Backoff, ClientTls, ConnectionOptions};
@@ -7,11 +8,14 @@ use nexus_net::{Backoff, ClientTls, ConnectionOptions};
 /// How a [`ChatClient`](crate::ChatClient) behaves.
 #[derive(Debug, Clone)]
 pub struct ClientOptions {
+    /// Other addresses of the same chat. When an attempt fails or a connection is lost, the next one is
+    /// tried, in a circle. Default: none.
+    pub more_addresses: Vec<SocketAddr>,
     /// Limits of the connection.
     pub connection: ConnectionOptions,
     /// TLS, and which server to expect. Default: none, and passwords and messages travel as they are.
     pub tls: Option<ClientTls>,
-    /// Delays between attempts to connect, and to sign in again.
+    /// Delays between attempts to connect, and to resume the session.
     pub backoff: Backoff,
     /// How long a request may take, waiting for a connection included. Default 10 s.
     pub request_timeout: Duration,
@@ -41,6 +45,7 @@ pub struct ClientOptions {
 impl Default for ClientOptions {
     fn default() -> Self {
         Self {
+            more_addresses: Vec::new(),
             connection: ConnectionOptions::default(),
             tls: None,
             backoff: Backoff::default(),

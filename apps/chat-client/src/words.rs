@@ -86,6 +86,7 @@ pub(crate) fn operation(operation: Operation, language: Language) -> &'static st
     let (english, chinese) = match operation {
         Operation::Register => ("registering", "注册"),
         Operation::Login => ("signing in", "登录"),
+        Operation::Resume => ("going on with the session", "恢复会话"),
         Operation::Logout => ("signing out", "登出"),
         Operation::AddFriend => ("adding a friend", "添加好友"),
         Operation::DeleteFriend => ("deleting a friend", "删除好友"),
@@ -128,7 +129,7 @@ fn reason(operation: Operation, code: i32) -> Option<(&'static str, &'static str
             "没有该 ID 的用户：ID 是注册时得到的数字",
         ),
         (Operation::Login, code::LOGIN_WRONG_PASSWORD) => ("the password is wrong", "密码错误"),
-        (Operation::Login, code::LOGIN_ALREADY_ONLINE) => (
+        (Operation::Login | Operation::Resume, code::LOGIN_ALREADY_ONLINE) => (
             "this user is signed in elsewhere already",
             "该用户已在别处登录",
         ),
@@ -226,6 +227,10 @@ fn reason_for_all(code: i32) -> Option<(&'static str, &'static str)> {
             "you are signed in already; sign out first",
             "您已登录，请先登出",
         ),
+        code::SESSION_ENDED => (
+            "the session has ended; sign in with your password",
+            "会话已结束，请用密码重新登录",
+        ),
         _ => return None,
     })
 }
@@ -276,7 +281,7 @@ mod tests {
         for (operation, codes) in table {
             for &code in codes
                 .iter()
-                .chain(&[100, 101, 102, 103, 104, 105, 106, 107, 108])
+                .chain(&[100, 101, 102, 103, 104, 105, 106, 107, 108, 109])
             {
                 let error = refusal(operation, code, "");
                 for language in [Language::English, Language::Chinese] {

@@ -138,7 +138,7 @@ fn a_lost_connection_is_made_again_with_the_same_user_and_unanswered_messages() 
     assert_eq!(friends.wait(SOON), Err(ChatError::Disconnected));
 
     let mut peer = server.accept();
-    peer.log_in();
+    peer.resume();
     let (id, again) = peer.expect::<proto::GroupChatRequest>(Id::GROUP_CHAT);
     assert_eq!(again, first);
     let answer = proto::GroupChatResponse {
@@ -153,12 +153,33 @@ fn a_lost_connection_is_made_again_with_the_same_user_and_unanswered_messages() 
 }
 
 #[test]
+fn a_client_goes_on_at_its_next_address() {
+    let (first, second) = (FakeServer::start(), FakeServer::start());
+    let options = ClientOptions {
+        more_addresses: vec![second.address()],
+        ..quick()
+    };
+    let (client, events) = ChatClient::connect(first.address(), options).unwrap();
+    let login = client.login(user(1), "secret");
+    let mut peer = first.accept();
+    peer.log_in();
+    login.wait(SOON).unwrap();
+    drop(peer);
+    second.accept().resume();
+    assert_eq!(next(&events), Event::Connected);
+    assert!(matches!(next(&events), Event::Disconnected { .. }));
+    assert_eq!(next(&events), Event::Reconnected { resent: 0 });
+    // And back again, from one that has gone as from one that has closed.
+    first.accept().resume();
+}
+
+#[test]
 fn garbage_ends_the_connection_and_the_next_one_works() {
     let server = FakeServer::start();
     let (client, events, mut peer) = signed_in(&server);
     peer.raw(b"HTTP/1.1 400 Bad Request\r\n\r\n");
     let mut again = server.accept();
-    again.log_in();
+    again.resume();
     assert!(matches!(next(&events), Event::Disconnected { .. }));
     assert_eq!(next(&events), Event::Reconnected { resent: 0 });
     assert_eq!(client.user(), Some(user(1)));

@@ -41,6 +41,7 @@ fn answer(frame: &proto::RequestFrame, peer: &mut Peer, dropped: &AtomicBool) {
             }
             peer.answer(id, Id::LOGIN_ANSWER, &answer);
         }
+        Id::RESUME => peer.answer(id, Id::RESUME_ANSWER, &login_answer("alice")),
         Id::LOGOUT => {
             let answer = proto::LogoutResponse {
                 error_code,

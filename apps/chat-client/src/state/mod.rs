@@ -10,15 +10,17 @@
 //! # The session
 //!
 //! ```text
-//!            Login sent          answered
+//!       Login, Resume sent       answered
 //!   Out ────────────────► SigningIn ────► In ──── Logout sent ────► Leaving
 //!    ▲                        │            │                           │
 //!    └── refused, link lost ──┴────────────┴───────── answered ────────┘
 //! ```
 //!
-//! While `me` is known the session is made again after a lost link, without being asked. Requests
-//! wait meanwhile; those that were under way fail, sends go out again.
+//! While `me` is known the session is resumed after a lost link, without being asked. Requests wait
+//! meanwhile; those that were under way fail, sends go out again.
 
+mod calls;
+mod lanes;
 mod session;
 mod sync;
 mod window;
@@ -39,17 +41,19 @@ use chat_proto::ids::MessageId;
 use chat_proto::messages as proto;
 use prost::Message as _;
 
+use self::lanes::Lane;
 use self::session::{Me, Session};
 use self::window::Window;
-use self::wire::Effect;
-pub(crate) use self::wire::{Credentials, Password, Request};
+pub(crate) use self::wire::{Password, Request};
 use crate::model::Answer;
-use crate::{ChatError, ClientOptions, Conversation, Event};
+use crate::{ChatError, ClientOptions, Conversation, Event, Status};
 
 /// At most so many messages come with one answer, as the protocol says.
 const HISTORY_MAX: u32 = 500;
 /// Messages of more conversations than this are shown as they come, without being put in order.
 const CONVERSATIONS_MAX: usize = 100_000;
+/// A resume names at most so many conversations: its frame shall be smaller than any server's limit.
+const RECEIVED_MAX: usize = 1000;
 
 pub(crate) type Completion = Box<dyn FnOnce(Result<Answer, ChatError>) + Send>;
 
@@ -68,11 +72,11 @@ pub(crate) struct State {
     options: ClientOptions,
     link: Link,
     session: Session,
-    /// Who is signed in, or is to be signed in again.
+    /// Who is signed in, or whose session is to be resumed.
     me: Option<Me>,
-    /// Signing in again after a refusal: how many there were, and when it is due.
-    sign_in_failures: u32,
-    sign_in_at: Option<Instant>,
+    /// Resuming after a refusal: how many there were, and when it is due.
+    resume_failures: u32,
+    resume_at: Option<Instant>,
     /// Whose `windows` are.
     windows_of: Option<UserId>,
     windows: HashMap<Conversation, Window>,
@@ -82,8 +86,11 @@ pub(crate) struct State {
     /// Requests without an answer by their ids, which count up.
     calls: BTreeMap<u64, Call>,
     deadlines: BTreeSet<(Instant, u64)>,
-    /// Calls not written yet, oldest first.
+    /// Calls not written yet, oldest first. Some wait in a lane further on.
     unsent: VecDeque<u64>,
+    lanes: HashMap<Conversation, Lane>,
+    /// When which lane tries again.
+    retries: BTreeSet<(Instant, Conversation)>,
     next_id: u64,
     outputs: VecDeque<Output>,
     events: VecDeque<Event>,
@@ -111,6 +118,7 @@ enum Ending {
 }
 
 struct Call {
+    id: u64,
     request: Request,
     origin: Origin,
     deadline: Instant,
@@ -128,7 +136,8 @@ enum Stage {
 /// Who wants a call's answer.
 enum Origin {
     Application(Completion),
-    SignInAgain,
+    /// The state itself, which resumes the session.
+    Resumption,
     /// A gap in a conversation, asked for from here on, so many.
     Fill(Conversation, (u64, u32)),
 }
@@ -140,8 +149,8 @@ impl State {
             link: Link::Down { failures: 0 },
             session: Session::Out,
             me: None,
-            sign_in_failures: 0,
-            sign_in_at: None,
+            resume_failures: 0,
+            resume_at: None,
             windows_of: None,
             windows: HashMap::new(),
             fills: BTreeSet::new(),
@@ -150,15 +159,26 @@ impl State {
             calls: BTreeMap::new(),
             deadlines: BTreeSet::new(),
             unsent: VecDeque::new(),
+            lanes: HashMap::new(),
+            retries: BTreeSet::new(),
             next_id: 1,
             outputs: VecDeque::new(),
             events: VecDeque::new(),
         }
     }
 
-    /// Who is signed in, or is being signed in again.
+    /// Who is signed in, or whose session is being resumed.
     pub(crate) fn user(&self) -> Option<UserId> {
-        self.me.as_ref().map(|me| me.credentials.user)
+        self.me.as_ref().map(|me| me.user)
+    }
+
+    pub(crate) fn status(&self) -> Status {
+        match (self.link, self.session) {
+            (Link::Down { .. }, _) => Status::Connecting,
+            (_, Session::In | Session::Leaving) => Status::Live,
+            _ if self.me.is_some() => Status::Resuming,
+            _ => Status::Connected,
+        }
     }
 
     /// The application asks for something. `completion` comes out exactly once, unless the state is
@@ -183,7 +203,7 @@ impl State {
             ending: None,
         };
         if self.me.is_some() {
-            self.sign_in_again(now);
+            self.resume(now);
         } else {
             self.events.push_back(Event::Connected);
         }
@@ -280,7 +300,8 @@ impl State {
             self.deadlines.first().map(|&(at, _)| at),
             self.fills.first().map(|&(at, _)| at),
             self.ack_at,
-            self.sign_in_at,
+            self.resume_at,
+            self.retries.first().map(|&(at, _)| at),
         ]
         .into_iter()
         .flatten()
@@ -298,9 +319,10 @@ impl State {
         if self.ack_at.is_some_and(|at| at <= now) {
             self.acknowledge(now);
         }
-        if self.sign_in_at.is_some_and(|at| at <= now) {
-            self.sign_in_again(now);
+        if self.resume_at.is_some_and(|at| at <= now) {
+            self.resume(now);
         }
+        self.retry(now);
         while let Some(&(at, conversation)) = self.fills.first()
             && at <= now
         {
@@ -330,6 +352,7 @@ impl State {
         self.me = None;
         self.deadlines.clear();
         self.unsent.clear();
+        self.clear_lanes();
         for (_, call) in std::mem::take(&mut self.calls) {
             if let Origin::Application(completion) = call.origin {
                 self.complete(completion, Err(ChatError::Disconnected));
@@ -346,136 +369,6 @@ impl State {
     pub(crate) fn poll_event(&mut self) -> Option<Event> {
         self.events.pop_front()
     }
-
-    // ---- calls ----
-
-    fn call(&mut self, now: Instant, request: Request, origin: Origin) -> u64 {
-        let timeout = match request {
-            Request::Send { .. } => self.options.send_timeout,
-            _ => self.options.request_timeout,
-        };
-        let id = self.next_id;
-        self.next_id += 1;
-        let deadline = now + timeout;
-        self.deadlines.insert((deadline, id));
-        self.unsent.push_back(id);
-        self.calls.insert(
-            id,
-            Call {
-                request,
-                origin,
-                deadline,
-                stage: Stage::Unsent,
-            },
-        );
-        id
-    }
-
-    fn take(&mut self, id: u64) -> Option<Call> {
-        let call = self.calls.remove(&id)?;
-        self.deadlines.remove(&(call.deadline, id));
-        Some(call)
-    }
-
-    /// Writes the calls that may go out. They go in the order in which they were made.
-    fn flush(&mut self, now: Instant) {
-        while let Some(&id) = self.unsent.front() {
-            let Some(call) = self.calls.get(&id) else {
-                self.unsent.pop_front();
-                continue;
-            };
-            if self.may_send(&call.request) {
-                self.unsent.pop_front();
-                self.send(now, id);
-            } else if let Some(code) = self.refusal(&call.request) {
-                self.unsent.pop_front();
-                if let Some(call) = self.take(id) {
-                    let error = ChatError::Refused {
-                        operation: call.request.operation(),
-                        code,
-                        text: String::new(),
-                    };
-                    self.finish(now, call, Err(error));
-                }
-            } else {
-                break;
-            }
-        }
-    }
-
-    fn send(&mut self, now: Instant, id: u64) {
-        let Some(call) = self.calls.get_mut(&id) else {
-            return;
-        };
-        call.stage = Stage::Sent;
-        let (message_id, _) = call.request.message_ids();
-        let me = self.me.as_ref();
-        let user = me.map(|me| me.credentials.user);
-        let content = call
-            .request
-            .encode(user, me.map_or("", |me| me.name.as_str()));
-        match call.request {
-            Request::Login(_) if self.session == Session::Out => self.session = Session::SigningIn,
-            Request::Logout => {
-                self.session = Session::Leaving;
-                self.acknowledge(now);
-            }
-            _ => {}
-        }
-        self.write(now, message_id, content, id);
-    }
-
-    /// A call has its result, or will get none.
-    fn finish(&mut self, now: Instant, call: Call, result: Result<(Answer, Effect), ChatError>) {
-        if let Request::Login(credentials) = &call.request {
-            self.login_ended(now, &call, credentials.clone(), &result);
-        }
-        if matches!(call.request, Request::Logout) {
-            self.logout_ended(&result);
-        }
-        if matches!((&call.origin, &result), (Origin::SignInAgain, Ok(_))) {
-            let resent = self
-                .calls
-                .values()
-                .filter(|call| call.stage == Stage::Resend);
-            self.events.push_back(Event::Reconnected {
-                resent: resent.count(),
-            });
-        }
-        let result = result.map(|(answer, effect)| {
-            self.apply(now, effect);
-            answer
-        });
-        match call.origin {
-            Origin::Application(completion) => self.complete(completion, result),
-            Origin::SignInAgain => {}
-            Origin::Fill(conversation, range) => self.filled(now, conversation, range, result),
-        }
-    }
-
-    fn complete(&mut self, completion: Completion, result: Result<Answer, ChatError>) {
-        self.outputs.push_back(Output::Complete(completion, result));
-    }
-
-    fn handle_error(&mut self, now: Instant, frame: proto::ResponseFrame) {
-        let notice = proto::ErrorNotice::decode(frame.content).unwrap_or_default();
-        match self.take(frame.request_id) {
-            Some(call) => {
-                let error = ChatError::Refused {
-                    operation: call.request.operation(),
-                    code: notice.error_code,
-                    text: notice.error_text,
-                };
-                self.finish(now, call, Err(error));
-            }
-            None => self.events.push_back(Event::Problem {
-                code: notice.error_code,
-                text: notice.error_text,
-            }),
-        }
-    }
-
-    // ---- the link ----
 
     fn write(&mut self, now: Instant, id: MessageId, content: bytes::Bytes, request_id: u64) {
         if let Link::Up { written, .. } = &mut self.link {

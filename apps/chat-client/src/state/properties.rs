@@ -86,6 +86,17 @@ impl Server {
                 let answer = login_answer(waiting.collect());
                 (Id::LOGIN_ANSWER, answer.encode_to_vec())
             }
+            Id::RESUME => {
+                self.session = true;
+                let received = proto::ResumeRequest::decode(content).unwrap().received;
+                for ack in received {
+                    self.acknowledged = self.acknowledged.max(ack.sequence);
+                }
+                let waiting = self.stored(self.acknowledged + 1, u64::MAX);
+                let waiting = waiting.filter(|m| m.sender.as_ref().unwrap().user_id == FRIEND);
+                let answer = resume_answer(waiting.collect());
+                (Id::RESUME_ANSWER, answer.encode_to_vec())
+            }
             Id::FRIEND_CHAT => {
                 let request = proto::FriendChatRequest::decode(content).unwrap();
                 let entry = (ME, request.client_message_id);
@@ -174,7 +185,7 @@ impl World {
             Step::Answer(n) => {
                 if let Some(index) = pick(n, self.server.answers.len()) {
                     let (request_id, id, content) = self.server.answers.remove(index);
-                    self.server.told |= id == Id::LOGIN_ANSWER;
+                    self.server.told |= matches!(id, Id::LOGIN_ANSWER | Id::RESUME_ANSWER);
                     self.deliver(request_id, id, content);
                 }
             }

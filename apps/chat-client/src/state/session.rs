@@ -1,13 +1,14 @@
-//! Who is signed in: signing in, again after a lost link, and out.
+//! Who is signed in: signing in, going on after a lost link, and signing out.
 
 use std::time::Instant;
 
+use chat_proto::conversation::UserId;
 use chat_proto::ids::code;
 
-use super::wire::{Credentials, Effect, Request};
+use super::wire::{Effect, Request};
 use super::{Call, Link, Origin, Stage, State, signed_out};
 use crate::model::Answer;
-use crate::{ChatError, Event};
+use crate::{ChatError, Event, SessionToken};
 
 /// Where the present connection stands. See the picture in [`super`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -18,10 +19,11 @@ pub(super) enum Session {
     Leaving,
 }
 
-/// Who is signed in, and what it takes to sign in again.
+/// Who is signed in, and what it takes to resume the session.
 pub(super) struct Me {
-    pub(super) credentials: Credentials,
+    pub(super) user: UserId,
     pub(super) name: String,
+    pub(super) token: Option<SessionToken>,
 }
 
 impl State {
@@ -38,7 +40,9 @@ impl State {
         }
         let nobody_expected = self.session == Session::Out && self.me.is_none();
         match request {
-            Request::Login(_) if self.session == Session::In => Some(code::ALREADY_LOGGED_IN),
+            request if request.is_login() && self.session == Session::In => {
+                Some(code::ALREADY_LOGGED_IN)
+            }
             request if request.needs_login() && nobody_expected => Some(code::NOT_LOGGED_IN),
             _ => None,
         }
@@ -50,23 +54,32 @@ impl State {
         }
         match (request, self.session) {
             (Request::Register { .. }, _) => true,
-            (Request::Login(_), session) => session == Session::Out && self.me.is_none(),
+            (request, session) if request.is_login() => {
+                session == Session::Out && self.me.is_none()
+            }
+            // After what was asked for before it.
+            (Request::Logout, session) => session == Session::In && self.lanes.is_empty(),
             (_, session) => session == Session::In,
         }
     }
 
-    pub(super) fn sign_in_again(&mut self, now: Instant) {
-        self.sign_in_at = None;
-        if let Some(me) = &self.me
-            && matches!(self.link, Link::Up { .. })
-            && self.session == Session::Out
-        {
-            let request = Request::Login(me.credentials.clone());
-            let id = self.call(now, request, Origin::SignInAgain);
-            // Ahead of what waits for it.
-            self.unsent.pop_back();
-            self.send(now, id);
+    pub(super) fn resume(&mut self, now: Instant) {
+        self.resume_at = None;
+        let Some(me) = &self.me else {
+            return;
+        };
+        if !matches!(self.link, Link::Up { .. }) || self.session != Session::Out {
+            return;
         }
+        let Some(token) = me.token.clone() else {
+            return self.sign_out("the server cannot resume sessions".to_owned());
+        };
+        let received = self.received();
+        let request = Request::Resume { token, received };
+        let id = self.call(now, request, Origin::Resumption);
+        // Ahead of what waits for it.
+        self.unsent.pop_back();
+        self.send(now, id);
     }
 
     /// A login was answered, or was not.
@@ -74,29 +87,29 @@ impl State {
         &mut self,
         now: Instant,
         call: &Call,
-        credentials: Credentials,
         result: &Result<(Answer, Effect), ChatError>,
     ) {
         if call.stage == Stage::Unsent || self.session != Session::SigningIn {
             return;
         }
-        let again = matches!(call.origin, Origin::SignInAgain);
+        let again = matches!(call.origin, Origin::Resumption);
         match result {
             Ok((Answer::Login(snapshot), _)) => {
                 self.session = Session::In;
-                self.sign_in_failures = 0;
+                self.resume_failures = 0;
                 self.me = Some(Me {
-                    credentials,
+                    user: snapshot.user,
                     name: snapshot.name.clone(),
+                    token: snapshot.token.clone(),
                 });
             }
             Err(ChatError::Refused { code, .. }) => {
                 self.session = Session::Out;
                 if again && may_pass(*code) {
-                    self.sign_in_failures = self.sign_in_failures.saturating_add(1);
+                    self.resume_failures = self.resume_failures.saturating_add(1);
                     // Who connects at which moment is random already.
-                    let delay = self.options.backoff.delay(self.sign_in_failures, 1.0);
-                    self.sign_in_at = Some(now + delay);
+                    let delay = self.options.backoff.delay(self.resume_failures, 1.0);
+                    self.resume_at = Some(now + delay);
                 } else if again && let Err(error) = result {
                     self.sign_out(error.to_string());
                 }
@@ -133,11 +146,12 @@ impl State {
         }
         self.session = Session::Out;
         self.me = None;
-        self.sign_in_at = None;
+        self.resume_at = None;
         self.stop_sync();
+        self.clear_lanes();
         self.retain_calls(|call| {
             let stays = match &call.request {
-                Request::Login(_) => call.stage == Stage::Unsent,
+                request if request.is_login() => call.stage == Stage::Unsent,
                 request => !request.needs_login(),
             };
             if stays {
@@ -155,8 +169,9 @@ impl State {
             self.me = None;
         }
         self.session = Session::Out;
-        self.sign_in_at = None;
+        self.resume_at = None;
         self.stop_sync();
+        self.clear_lanes();
         let lasts = self.me.is_some();
         self.retain_calls(|call| match (&call.request, call.stage) {
             (Request::Logout, Stage::Sent) => Some(Ok(Answer::Done)),

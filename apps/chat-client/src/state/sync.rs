@@ -10,7 +10,7 @@ use prost::Message as _;
 use super::session::Session;
 use super::window::{Fill, Seen, Window};
 use super::wire::{Effect, Request};
-use super::{CONVERSATIONS_MAX, Origin, State, signed_out};
+use super::{CONVERSATIONS_MAX, Origin, RECEIVED_MAX, State, signed_out, wire};
 use crate::model::Answer;
 use crate::{ChatError, Conversation, Event, Message};
 
@@ -140,6 +140,16 @@ impl State {
 
     // ---- acknowledging ----
 
+    /// What the application has, for a resume: the answer begins after it, and an acknowledgement that
+    /// was lost is made up for. Of further conversations some may come again; they are not shown.
+    pub(super) fn received(&self) -> Vec<(Conversation, u64)> {
+        let handed = self.windows.iter().filter(|(_, window)| window.handed > 0);
+        handed
+            .map(|(&conversation, window)| (conversation, window.handed))
+            .take(RECEIVED_MAX)
+            .collect()
+    }
+
     fn want_ack(&mut self, now: Instant, conversation: Conversation) {
         let handed = self
             .windows
@@ -153,13 +163,7 @@ impl State {
 
     pub(super) fn acknowledge(&mut self, now: Instant) {
         self.ack_at = None;
-        let acks: Vec<_> = std::mem::take(&mut self.acks)
-            .into_iter()
-            .map(|(conversation, sequence)| proto::ConversationAck {
-                conversation: Some(conversation.to_proto()),
-                sequence,
-            })
-            .collect();
+        let acks = wire::acks(std::mem::take(&mut self.acks));
         if !acks.is_empty() {
             let content: Bytes = proto::DeliveryAck { acks }.encode_to_vec().into();
             self.write(now, MessageId::DELIVERY_ACK, content, 0);

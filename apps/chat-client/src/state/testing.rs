@@ -10,12 +10,13 @@ use chat_proto::messages as proto;
 use parking_lot::Mutex;
 use prost::Message as _;
 
-use super::{Credentials, Output, Password, Request, State};
+use super::{Output, Password, Request, State};
 use crate::model::Answer;
 use crate::{Body, ChatError, ClientOptions, Conversation, Event, Message};
 
 pub(super) const ME: i32 = 1;
 pub(super) const FRIEND: i32 = 2;
+pub(super) const TOKEN: &[u8] = b"the session's token";
 
 pub(super) fn user(id: i32) -> UserId {
     UserId::new(id).unwrap()
@@ -62,11 +63,15 @@ pub(super) fn pushed(sequence: u64) -> proto::FriendChatRequest {
     }
 }
 
-pub(super) fn login() -> Request {
-    Request::Login(Credentials {
-        user: user(ME),
+pub(super) fn login_of(id: i32) -> Request {
+    Request::Login {
+        user: user(id),
         password: Password("secret".to_owned()),
-    })
+    }
+}
+
+pub(super) fn login() -> Request {
+    login_of(ME)
 }
 
 pub(super) fn send(client_message_id: u64) -> Request {
@@ -78,7 +83,15 @@ pub(super) fn send(client_message_id: u64) -> Request {
     }
 }
 
+/// With a token; a resume's answer has none.
 pub(super) fn login_answer(list: Vec<proto::Message>) -> proto::LoginResponse {
+    proto::LoginResponse {
+        session_token: TOKEN.into(),
+        ..resume_answer(list)
+    }
+}
+
+pub(super) fn resume_answer(list: Vec<proto::Message>) -> proto::LoginResponse {
     proto::LoginResponse {
         error_code: code::SUCCESS,
         offline_message_list: Some(proto::OfflineMessageList { messages: list }),
@@ -92,6 +105,12 @@ pub(super) fn sent_answer(sequence: u64) -> proto::FriendChatResponse {
         sequence,
         ..Default::default()
     }
+}
+
+fn read_acks(acks: Vec<proto::ConversationAck>) -> Vec<(proto::Conversation, u64)> {
+    acks.into_iter()
+        .map(|ack| (ack.conversation.unwrap(), ack.sequence))
+        .collect()
 }
 
 /// The results that a request got; exactly one in the end.
@@ -191,13 +210,20 @@ impl Rig {
         (frame.request_id, frame.content)
     }
 
+    /// The next frame, which resumes the session: its request id, and what it says was received.
+    pub(super) fn expect_resume(&mut self) -> (u64, Vec<(proto::Conversation, u64)>) {
+        let (id, content) = self.expect(MessageId::RESUME);
+        let request = proto::ResumeRequest::decode(content).unwrap();
+        assert_eq!(request.user_id, ME);
+        assert_eq!(request.session_token, TOKEN);
+        assert!(request.acknowledges);
+        (id, read_acks(request.received))
+    }
+
     /// The acknowledgements of the next frame.
     pub(super) fn expect_ack(&mut self) -> Vec<(proto::Conversation, u64)> {
         let content = self.expect(MessageId::DELIVERY_ACK).1;
-        let acks = proto::DeliveryAck::decode(content).unwrap().acks;
-        acks.into_iter()
-            .map(|ack| (ack.conversation.unwrap(), ack.sequence))
-            .collect()
+        read_acks(proto::DeliveryAck::decode(content).unwrap().acks)
     }
 
     /// Sequences of the messages shown so far.

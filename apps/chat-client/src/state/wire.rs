@@ -11,6 +11,7 @@ use prost::{DecodeError, Message as _};
 use crate::model::{Answer, incomplete, text};
 use crate::{
     ChatError, Conversation, Friend, Group, HistoryPage, LoginSnapshot, Message, Operation, Sent,
+    SessionToken,
 };
 
 /// What the application, or the state itself, asks of the server.
@@ -20,7 +21,16 @@ pub(crate) enum Request {
         name: String,
         password: Password,
     },
-    Login(Credentials),
+    Login {
+        user: UserId,
+        password: Password,
+    },
+    /// After a lost connection: the session goes on.
+    Resume {
+        token: SessionToken,
+        /// What the application has been handed.
+        received: Vec<(Conversation, u64)>,
+    },
     Logout,
     AddFriend(UserId),
     DeleteFriend(UserId),
@@ -47,14 +57,7 @@ pub(crate) enum Request {
     },
 }
 
-/// Who signs in, and signs in again after a lost connection.
-#[derive(Debug, Clone)]
-pub(crate) struct Credentials {
-    pub(crate) user: UserId,
-    pub(crate) password: Password,
-}
-
-/// A password: kept in memory only, never printed.
+/// A password: on its way to the server, never printed.
 #[derive(Clone)]
 pub(crate) struct Password(pub(crate) String);
 
@@ -83,7 +86,8 @@ impl Request {
     pub(super) fn operation(&self) -> Operation {
         match self {
             Self::Register { .. } => Operation::Register,
-            Self::Login(_) => Operation::Login,
+            Self::Login { .. } => Operation::Login,
+            Self::Resume { .. } => Operation::Resume,
             Self::Logout => Operation::Logout,
             Self::AddFriend(_) => Operation::AddFriend,
             Self::DeleteFriend(_) => Operation::DeleteFriend,
@@ -107,6 +111,7 @@ impl Request {
         match self.operation() {
             Operation::Register => (Id::REGISTER, Id::REGISTER_ANSWER),
             Operation::Login => (Id::LOGIN, Id::LOGIN_ANSWER),
+            Operation::Resume => (Id::RESUME, Id::RESUME_ANSWER),
             Operation::Logout => (Id::LOGOUT, Id::LOGOUT_ANSWER),
             Operation::AddFriend => (Id::ADD_FRIEND, Id::ADD_FRIEND_ANSWER),
             Operation::DeleteFriend => (Id::DELETE_FRIEND, Id::DELETE_FRIEND_ANSWER),
@@ -122,8 +127,25 @@ impl Request {
         }
     }
 
+    /// The conversation to which it adds a message.
+    pub(super) fn lane(&self) -> Option<Conversation> {
+        match self {
+            Self::Send { to, .. } => Some(*to),
+            Self::AddFriend(user) | Self::DeleteFriend(user) => Some(Conversation::Friend(*user)),
+            Self::JoinGroup(group) | Self::LeaveGroup(group) | Self::DeleteGroup(group) => {
+                Some(Conversation::Group(*group))
+            }
+            _ => None,
+        }
+    }
+
     pub(super) fn needs_login(&self) -> bool {
-        !matches!(self, Self::Register { .. } | Self::Login(_))
+        !matches!(self, Self::Register { .. }) && !self.is_login()
+    }
+
+    /// With the password or by the token.
+    pub(super) fn is_login(&self) -> bool {
+        matches!(self, Self::Login { .. } | Self::Resume { .. })
     }
 
     /// The content of the request's frame, for the user who is signed in under this name.
@@ -135,13 +157,25 @@ impl Request {
                 user_password: password.0.clone().into(),
             }
             .encode_to_vec(),
-            Self::Login(credentials) => proto::LoginRequest {
-                user_id: credentials.user.get(),
-                user_password: credentials.password.0.clone().into(),
+            Self::Login { user, password } => proto::LoginRequest {
+                user_id: user.get(),
+                user_password: password.0.clone().into(),
                 acknowledges: true,
+                wants_session_token: true,
             }
             .encode_to_vec(),
-            Self::Logout => proto::LogoutRequest { user_id }.encode_to_vec(),
+            Self::Resume { token, received } => proto::ResumeRequest {
+                user_id: token.user().get(),
+                session_token: token.secret().clone(),
+                acknowledges: true,
+                received: acks(received.iter().copied()),
+            }
+            .encode_to_vec(),
+            Self::Logout => proto::LogoutRequest {
+                user_id,
+                ..Default::default()
+            }
+            .encode_to_vec(),
             Self::AddFriend(friend) => proto::AddFriendRequest {
                 user_id,
                 friend_id: friend.get(),
@@ -258,18 +292,14 @@ impl Request {
                 let user = user.ok_or_else(|| incomplete(operation))?;
                 (Answer::User(user), Effect::None)
             }
-            Self::Login(credentials) => {
+            Self::Login { user, .. } => {
                 let answer = answer!(LoginResponse);
-                let list = answer.offline_message_list.unwrap_or_default().messages;
-                let list: Vec<Message> = list.into_iter().filter_map(Message::from_proto).collect();
-                let snapshot = LoginSnapshot {
-                    user: credentials.user,
-                    name: text(&answer.user.unwrap_or_default().user_name),
-                    friends: Friend::list(answer.friend_list),
-                    groups: Group::list(answer.group_list),
-                    waiting: list.len(),
-                };
-                (Answer::Login(snapshot), Effect::SignedIn(list))
+                let token = SessionToken::new(*user, &answer.session_token);
+                signed_in(*user, token, answer)
+            }
+            Self::Resume { token, .. } => {
+                let answer = answer!(LoginResponse);
+                signed_in(token.user(), Some(token.clone()), answer)
             }
             Self::Logout => {
                 answer!(LogoutResponse);
@@ -355,6 +385,35 @@ impl Request {
             }
         })
     }
+}
+
+fn signed_in(
+    user: UserId,
+    token: Option<SessionToken>,
+    answer: proto::LoginResponse,
+) -> (Answer, Effect) {
+    let list = answer.offline_message_list.unwrap_or_default().messages;
+    let list: Vec<Message> = list.into_iter().filter_map(Message::from_proto).collect();
+    let snapshot = LoginSnapshot {
+        user,
+        name: text(&answer.user.unwrap_or_default().user_name),
+        friends: Friend::list(answer.friend_list),
+        groups: Group::list(answer.group_list),
+        waiting: list.len(),
+        token,
+    };
+    (Answer::Login(snapshot), Effect::SignedIn(list))
+}
+
+/// That of each conversation everything up to the sequence was received.
+pub(super) fn acks(
+    received: impl IntoIterator<Item = (Conversation, u64)>,
+) -> Vec<proto::ConversationAck> {
+    let ack = |(conversation, sequence): (Conversation, u64)| proto::ConversationAck {
+        conversation: Some(conversation.to_proto()),
+        sequence,
+    };
+    received.into_iter().map(ack).collect()
 }
 
 fn unreadable(error: DecodeError) -> ChatError {

@@ -49,8 +49,12 @@ fn try_all(
     options: &ClientOptions,
 ) -> Result<(ChatClient, Receiver<Event>), String> {
     let addresses = place.to_socket_addrs().map_err(|error| error.to_string())?;
+    let addresses: Vec<_> = addresses.collect();
     let mut reason = "the name stands for no address".to_owned();
-    for address in addresses {
+    for (index, &address) in addresses.iter().enumerate() {
+        let mut options = options.clone();
+        // For when the connection is lost.
+        options.more_addresses = [&addresses[index + 1..], &addresses[..index]].concat();
         let (client, events) =
             ChatClient::connect(address, options.clone()).map_err(|error| error.to_string())?;
         reason = match events.recv_timeout(options.request_timeout) {

@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chat_client::{ChatClient, ChatError, Conversation, Language, Pending};
+use chat_client::{ChatClient, ChatError, Conversation, Language, Pending, Status};
 
 use super::command::{self, Menu, Verb, split_word};
 use super::feed::Feed;
@@ -440,9 +440,14 @@ impl Session {
     }
 
     fn prompt(&self) -> String {
+        let state = match self.client.status() {
+            Status::Connecting => self.language.pick("(connecting) ", "（连接中）"),
+            Status::Resuming => self.language.pick("(resuming) ", "（恢复中）"),
+            _ => "",
+        };
         match self.client.user() {
-            Some(user) => format!("{}> ", self.feed.names().user(user, "")),
-            None => "> ".to_owned(),
+            Some(user) => format!("{state}{}> ", self.feed.names().user(user, "")),
+            None => format!("{state}> "),
         }
     }
 

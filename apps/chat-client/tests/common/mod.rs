@@ -15,6 +15,9 @@ use prost::Message;
 /// Nothing here takes so long unless it fails.
 pub(crate) const SOON: Duration = Duration::from_secs(20);
 
+/// Of every login.
+pub(crate) const TOKEN: &[u8] = b"a token";
+
 /// A listener whose connections a test takes one by one.
 pub(crate) struct FakeServer {
     address: SocketAddr,
@@ -137,6 +140,17 @@ impl Peer {
         );
         self.answer(id, MessageId::LOGIN_ANSWER, &login_answer("alice"));
     }
+
+    /// Takes the resume of user 1's session, and answers it.
+    pub(crate) fn resume(&mut self) {
+        let (id, request) = self.expect::<proto::ResumeRequest>(MessageId::RESUME);
+        assert_eq!((request.user_id, &request.session_token[..]), (1, TOKEN));
+        let answer = proto::LoginResponse {
+            session_token: Default::default(),
+            ..login_answer("alice")
+        };
+        self.answer(id, MessageId::RESUME_ANSWER, &answer);
+    }
 }
 
 pub(crate) fn login_answer(name: &str) -> proto::LoginResponse {
@@ -147,6 +161,7 @@ pub(crate) fn login_answer(name: &str) -> proto::LoginResponse {
             ..Default::default()
         }),
         friend_list: Some(friends()),
+        session_token: TOKEN.into(),
         ..Default::default()
     }
 }
