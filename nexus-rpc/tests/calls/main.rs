@@ -14,6 +14,7 @@ mod http;
 mod http_beside;
 mod limits;
 mod load;
+mod overload;
 mod refusals;
 mod routing;
 
@@ -189,6 +190,15 @@ fn code<A>(result: Result<A, RpcError>) -> ErrorCode {
 fn text(text: &str) -> Text {
     Text {
         text: text.to_owned(),
+    }
+}
+
+/// Does what ends the threads of a test, also when the test fails.
+struct Ending<F: Fn()>(F);
+
+impl<F: Fn()> Drop for Ending<F> {
+    fn drop(&mut self) {
+        (self.0)();
     }
 }
 

@@ -12,8 +12,9 @@
 //! stale:
 //!
 //! - The most calls per second fade while the limit is reached and they are not.
-//! - The lowest latency is taken over at once when it falls. That it has risen cannot be told from waiting
-//!   while the limit is reached, so it is probed.
+//! - The lowest latency is lowered a step with each window that is below it. Taken over at once, it would be that of
+//!   the luckiest window, which calls do not have on the average, and a limit made of it would shrink until it is at
+//!   its least. That it has risen cannot be told from waiting while the limit is reached, so it is probed.
 
 use std::time::Duration;
 
@@ -32,6 +33,9 @@ const NO_WAITING: f64 = 1.1;
 const HEADROOM_MIN: f64 = 0.06;
 const HEADROOM_MAX: f64 = 0.3;
 const HEADROOM_STEP: f64 = 0.02;
+
+/// How much of the way from the lowest latency to its own one window goes.
+const LOWEST_STEP: f64 = 0.1;
 
 /// How much of the way to the target one window goes.
 const SMOOTHING: f64 = 0.5;
@@ -134,12 +138,13 @@ impl Adaptive {
 
     fn follow(&mut self, window: &Window, latency_s: f64, rate: f64) {
         let saturated = window.in_flight_peak as f64 >= self.limit * SATURATED_FROM;
-        if self.lowest_s == 0.0 || latency_s < self.lowest_s {
+        if self.lowest_s == 0.0 {
             self.lowest_s = latency_s;
+        } else if latency_s < self.lowest_s || !saturated {
+            // Below the limit nobody waited for its sake: that is what a call takes now, more or less.
+            self.lowest_s += (latency_s - self.lowest_s) * LOWEST_STEP;
         }
         if !saturated {
-            // Nobody waited for the limit's sake, so this is what a call takes now.
-            self.lowest_s += (latency_s - self.lowest_s) * 0.1;
             self.rate_max = self.rate_max.max(rate);
             return;
         }

@@ -266,3 +266,32 @@ proptest! {
         }
     }
 }
+
+#[test]
+fn latencies_that_differ_from_window_to_window_do_not_wear_the_limit_down() {
+    // 10,000 calls/s of 10 ms each: about 100 in work. Windows are up to a third slower or faster than that,
+    // as on a machine with other work to do.
+    let mut adaptive = Adaptive::new(&AdaptiveLimit::default(), usize::MAX);
+    let mut seed = 1u64;
+    let mut limits = Vec::new();
+    for began in (0..1200u32).map(|number| WINDOW * number) {
+        seed = seed
+            .wrapping_mul(6364136223846793005)
+            .wrapping_add(1442695040888963407);
+        let noise = 0.7 + (seed >> 33) as f64 / (1u64 << 31) as f64 * 0.6;
+        let limit = adaptive.limit();
+        let latency_s = f64::max(0.01, limit as f64 / 10_000.0) * noise;
+        let rate = limit as f64 / latency_s;
+        adaptive.observe(&Window {
+            began,
+            ended: began + WINDOW,
+            calls: (rate * WINDOW.as_secs_f64()) as u64,
+            latency: Duration::from_secs_f64(latency_s),
+            in_flight_peak: limit,
+        });
+        limits.push(adaptive.limit());
+    }
+    let settled = &limits[limits.len() / 4..];
+    let mean = settled.iter().sum::<usize>() / settled.len();
+    assert!((80..200).contains(&mean), "{mean}: {settled:?}");
+}
