@@ -9,9 +9,9 @@ use nexus_net::LoopGroup;
 use nexus_rpc::registry::{self, InProcessRegistry, Provider, Registry, StaticRegistry};
 use nexus_rpc::{
     AdaptiveLimit, BackupAfter, BackupOptions, BreakerOptions, CallContext, CallOptions,
-    ChannelOptions, ConcurrencyLimit, Connections, ErrorCode, LoadBalancing, MetadataKey,
-    ProviderBuilder, ProviderOptions, Responder, RetryOptions, RpcChannel, RpcError, RpcProvider,
-    ServerInterceptor, ServerOutcome, TraceContext, ZonePreference,
+    ChannelOptions, ConcurrencyLimit, Connections, ErrorCode, HttpOptions, LoadBalancing,
+    MetadataKey, ProviderBuilder, ProviderOptions, Responder, RetryOptions, RpcChannel, RpcError,
+    RpcProvider, ServerInterceptor, ServerOutcome, TraceContext, ZonePreference,
 };
 
 use shop::*;
@@ -283,6 +283,25 @@ fn limits_refuse_what_is_too_much() -> Result {
         Err(error) => return Err(error.into()),
     }
     Ok(())
+}
+
+#[allow(dead_code, reason = "compiled for the guide")]
+fn in_production(builder: ProviderBuilder) -> Result<ProviderBuilder> {
+    let builder = builder
+        .options(ProviderOptions {
+            worker_threads: 32,
+            worker_queue_max: 1024,
+            concurrency: ConcurrencyLimit::Adaptive(AdaptiveLimit::default()),
+            http: HttpOptions {
+                calls: false, // only baidu_std
+                ..HttpOptions::default()
+            },
+            ..ProviderOptions::default()
+        })
+        // After `options`, which would replace it.
+        .pages_on("10.0.0.7:9180".parse()?)
+        .interceptor(Slow(Duration::from_secs(1)));
+    Ok(builder)
 }
 
 fn limited(builder: ProviderBuilder) -> ProviderBuilder {
