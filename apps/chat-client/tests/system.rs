@@ -9,13 +9,19 @@ use chat_client::{Body, ChatClient, ClientOptions, Conversation, Event, UserId};
 use chat_server::PasswordCost;
 use chat_standalone::Standalone;
 use crossbeam_channel::Receiver;
-use nexus_testkit::wait_until;
+use nexus_net::{PemFiles, ServerTls};
+use nexus_testkit::{Authority, wait_until};
 
 const SOON: Duration = Duration::from_secs(30);
 
 fn chat(listen: SocketAddr, data: &std::path::Path) -> Standalone {
-    let chat = Standalone::start(listen, data, |server, _| {
+    chat_with(listen, data, None)
+}
+
+fn chat_with(listen: SocketAddr, data: &std::path::Path, tls: Option<ServerTls>) -> Standalone {
+    let chat = Standalone::start(listen, data, |server, proxy| {
         server.password_cost = PasswordCost::MINIMAL;
+        proxy.tls = tls;
     })
     .unwrap();
     wait_until("the chat is ready", SOON, || chat.is_ready());
@@ -77,8 +83,20 @@ fn two_users_talk_and_nothing_is_lost_over_a_restart_of_the_chat() {
 
 /// Runs the terminal program with a script as its input.
 fn run(address: SocketAddr, script: &str) -> Output {
+    run_with(address, &[], None, script)
+}
+
+/// With options of the command line, and certificates that the system trusts.
+fn run_with(
+    address: SocketAddr,
+    options: &[&str],
+    of_system: Option<&str>,
+    script: &str,
+) -> Output {
     let mut child = Command::new(env!("CARGO_BIN_EXE_chat-client"))
         .args([&address.ip().to_string(), &address.port().to_string()])
+        .args(options)
+        .envs(of_system.map(|file| ("SSL_CERT_FILE", file)))
         .env_remove("LC_ALL")
         .env_remove("LC_MESSAGES")
         .env("LANG", "C.UTF-8")
@@ -113,5 +131,42 @@ fn scripts_of_two_users_find_each_other() {
     assert!(shown.contains("anna"), "{shown}");
     let wrong = run(address, "login 1 secret\nto 77 nobody\n");
     assert_eq!(wrong.status.code(), Some(1), "{wrong:?}");
+    running.drain(SOON);
+}
+
+#[test]
+fn under_tls_scripts_are_served_to_who_trusts_the_certificate() {
+    let data = tempfile::tempdir().unwrap();
+    let ca = Authority::open(data.path(), "ca").unwrap();
+    let other = Authority::open(data.path(), "other").unwrap();
+    let own = ca.issue("chat", "chat.example").unwrap();
+    let tls = ServerTls::from_pem(&PemFiles {
+        certificates: own.certificate,
+        key: own.key,
+        ..PemFiles::default()
+    });
+    let running = chat_with(any_port(), &data.path().join("data"), Some(tls.unwrap()));
+    let address = running.local_addr();
+    let script = "register anna secret\n";
+    let path = |ca: &Authority| ca.certificate().display().to_string();
+    let (ca, other) = (path(&ca), path(&other));
+
+    // By its address, by the name that it has for others, and where the system trusts it.
+    let served = run_with(address, &["--tls", "--ca", &ca], None, script);
+    assert!(served.status.success(), "{served:?}");
+    let named = ["--tls", "--ca", &ca, "--server-name", "chat.example"];
+    let served = run_with(address, &named, None, "login 1 secret\n");
+    assert!(served.status.success(), "{served:?}");
+    let served = run_with(address, &["--tls"], Some(&ca), "login 1 secret\n");
+    assert!(served.status.success(), "{served:?}");
+
+    let wrong_name = ["--tls", "--ca", &ca, "--server-name", "other.example"];
+    for refused in [&["--tls", "--ca", &other][..], &wrong_name, &["--tls"], &[]] {
+        let options = [refused, &["--timeout", "2"]].concat();
+        let output = run_with(address, &options, Some(&other), script);
+        assert_eq!(output.status.code(), Some(1), "{refused:?}: {output:?}");
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert!(refused.is_empty() || said.contains("certificate"), "{said}");
+    }
     running.drain(SOON);
 }

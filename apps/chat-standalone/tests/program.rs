@@ -8,9 +8,14 @@ use std::process::{Child, Command, Stdio};
 const PROGRAM: &str = env!("CARGO_BIN_EXE_chat-standalone");
 
 fn start(listen: &str, data: &Path) -> Child {
+    start_with(listen, data, &[])
+}
+
+fn start_with(listen: &str, data: &Path, options: &[&str]) -> Child {
     Command::new(PROGRAM)
         .args(["--listen", listen, "--data"])
         .arg(data)
+        .args(options)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
@@ -74,4 +79,22 @@ fn what_cannot_be_used_is_named_with_the_remedy() {
     assert_eq!(third.status.code(), Some(1));
     let said = String::from_utf8_lossy(&third.stderr);
     assert!(said.contains("a file") && said.contains("--data"), "{said}");
+}
+
+#[test]
+fn a_certificate_that_cannot_be_used_is_named_and_one_without_its_key_refused() {
+    let data = tempfile::tempdir().unwrap();
+    let file = data.path().join("chat.pem").display().to_string();
+    let said = |options: &[&str]| {
+        let program = start_with("127.0.0.1:0", data.path(), options);
+        let output = program.wait_with_output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), said)
+    };
+    let (code, text) = said(&["--tls-cert", &file]);
+    assert_eq!(code, Some(2));
+    assert!(text.contains("--tls-key"), "{text}");
+    let (code, text) = said(&["--tls-cert", &file, "--tls-key", &file]);
+    assert_eq!(code, Some(1));
+    assert!(text.contains(&file), "{text}");
 }

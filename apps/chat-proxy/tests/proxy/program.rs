@@ -1,7 +1,7 @@
 //! The program itself, with nothing around it that works.
 
-use std::io::{BufRead, BufReader, Write};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::process::{Child, ChildStderr, Command, Stdio};
 
 use chat_proto::ids::code;
@@ -49,29 +49,66 @@ fn line_with(log: &mut BufReader<ChildStderr>, wanted: &str) -> String {
     line
 }
 
-#[test]
-fn without_redis_and_zookeeper_it_starts_answers_unavailable_and_drains() {
-    let file = config(CONFIG);
+fn start(config: &std::path::Path) -> (Running, BufReader<ChildStderr>) {
     let program = Command::new(PROGRAM)
         .arg("-i")
-        .arg(file.path())
+        .arg(config)
         .env_remove("RUST_LOG")
         .stderr(Stdio::piped())
         .spawn();
     let mut program = Running(program.expect("started"));
-    let mut log = BufReader::new(program.0.stderr.take().expect("piped"));
-    let listens = line_with(&mut log, "listens on");
-    let address: SocketAddr = listens
-        .split_whitespace()
-        .last()
-        .and_then(|word| word.parse().ok())
-        .expect("the line names the address");
-    let mut client = Client::connect(address);
+    let log = BufReader::new(program.0.stderr.take().expect("piped"));
+    (program, log)
+}
+
+/// The address at the end of a line.
+fn address(line: &str) -> SocketAddr {
+    let last = line.split_whitespace().last();
+    last.and_then(|word| word.parse().ok())
+        .expect("the line names the address")
+}
+
+fn signal(program: &Running, signal: &str) {
+    let pid = program.0.id().to_string();
+    let sent = Command::new("kill").args([signal, &pid]).status();
+    assert!(sent.expect("run").success());
+}
+
+fn page(address: SocketAddr, path: &str) -> String {
+    let mut stream = TcpStream::connect(address).expect("connected");
+    let request = format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
+    stream.write_all(request.as_bytes()).expect("written");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).expect("an answer");
+    answer
+}
+
+#[test]
+fn pages_are_shown_on_a_port_of_their_own_and_a_hangup_ends_nothing() {
+    let file = config(&format!("{CONFIG}\n[admin]\nlisten = \"127.0.0.1:0\"\n"));
+    let (mut program, mut log) = start(file.path());
+    let pages = address(&line_with(&mut log, "pages on"));
+    let clients = address(&line_with(&mut log, "listens on"));
+    assert!(page(pages, "/health").starts_with("HTTP/1.1 200"));
+    let _client = Client::connect(clients);
+    let metrics = page(pages, "/metrics");
+    assert!(metrics.contains("nexus_net_connections"), "{metrics}");
+    signal(&program, "-HUP");
+    line_with(&mut log, "nothing to read again");
+    assert!(page(pages, "/health").starts_with("HTTP/1.1 200"));
+    signal(&program, "-TERM");
+    line_with(&mut log, "drained");
+    assert!(program.0.wait().expect("ended").success());
+}
+
+#[test]
+fn without_redis_and_zookeeper_it_starts_answers_unavailable_and_drains() {
+    let file = config(CONFIG);
+    let (mut program, mut log) = start(file.path());
+    let mut client = Client::connect(address(&line_with(&mut log, "listens on")));
     assert_eq!(client.log_in(1, false).error_code, code::UNAVAILABLE);
     client.expect_silence();
-    let pid = program.0.id().to_string();
-    let killed = Command::new("kill").args(["-TERM", &pid]).status();
-    assert!(killed.expect("run").success());
+    signal(&program, "-TERM");
     line_with(&mut log, "drained");
     client.expect_closed();
     assert!(program.0.wait().expect("ended").success());
