@@ -201,3 +201,29 @@ fn the_header_comes_before_tls() {
     stream.read_exact(&mut greeting).unwrap();
     assert_eq!(String::from_utf8_lossy(&greeting), expected);
 }
+
+#[cfg(feature = "tls")]
+#[test]
+fn a_client_s_address_survives_nginx_that_ends_its_tls() {
+    use crate::tls::support::Ca;
+
+    let ca = Ca::new();
+    ca.issue("nginx", "localhost");
+    let served = serve_behind_a_proxy();
+    let nginx = Nginx::start(NginxConfig {
+        upstreams: vec![served.address()],
+        proxy_protocol: true,
+        tls: Some(nexus_testkit::Identity {
+            certificate: ca.file("nginx.pem"),
+            key: ca.file("nginx.key"),
+        }),
+        ..NginxConfig::default()
+    })
+    .unwrap();
+    let mut stream = ca.client().connect(nginx.address());
+    let expected = format!("{} hello", stream.sock.local_addr().unwrap());
+    stream.write_all(b"hello").unwrap();
+    let mut answer = vec![0; expected.len()];
+    stream.read_exact(&mut answer).unwrap();
+    assert_eq!(String::from_utf8_lossy(&answer), expected);
+}

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use crate::certificates::Identity;
 use crate::home::Home;
 use crate::ports::free_port;
 use crate::process::{Launch, Process, READY_DEADLINE};
@@ -37,6 +38,8 @@ pub struct NginxConfig {
     pub connect_timeout: Duration,
     /// Whether upstreams are told the clients' addresses, by the PROXY protocol. Default: no.
     pub proxy_protocol: bool,
+    /// What it shows to clients, where it ends TLS. By default it passes on what comes.
+    pub tls: Option<Identity>,
     /// The address its connections to upstreams come from; by default whichever the system takes.
     pub bind: Option<IpAddr>,
     /// The folder of its configuration and its log; by default a temporary one.
@@ -51,6 +54,7 @@ impl Default for NginxConfig {
             proxy_timeout: Duration::from_secs(24 * 60 * 60),
             connect_timeout: Duration::from_secs(2),
             proxy_protocol: false,
+            tls: None,
             bind: None,
             data_dir: None,
         }
@@ -158,7 +162,8 @@ fn config_file(config: &NginxConfig) -> Result<String, Error> {
          {servers}\
          \x20   }}\n\
          \x20   server {{\n\
-         \x20       listen {listen} backlog=1024;\n\
+         \x20       listen {listen}{ssl} backlog=1024;\n\
+         {identity}\
          \x20       proxy_pass nodes;\n\
          {bind}\
          \x20       proxy_protocol {proxy_protocol};\n\
@@ -168,6 +173,8 @@ fn config_file(config: &NginxConfig) -> Result<String, Error> {
          }}\n",
         module = module.display(),
         listen = config.listen,
+        ssl = if config.tls.is_some() { " ssl" } else { "" },
+        identity = config.tls.as_ref().map(identity).unwrap_or_default(),
         bind = config
             .bind
             .map(|address| format!("        proxy_bind {address};\n"))
@@ -176,4 +183,12 @@ fn config_file(config: &NginxConfig) -> Result<String, Error> {
         idle = config.proxy_timeout.as_secs(),
         connect = config.connect_timeout.as_millis(),
     ))
+}
+
+fn identity(tls: &Identity) -> String {
+    format!(
+        "        ssl_certificate {};\n        ssl_certificate_key {};\n",
+        tls.certificate.display(),
+        tls.key.display()
+    )
 }
