@@ -1,21 +1,24 @@
 //! Presence and the messages between proxies, on Redis or in process.
 //!
-//! Two things pass through the bus:
+//! Three things pass through the bus:
 //!
 //! - **presence**: which user is logged in, in which session of which proxy. An entry counts only
 //!   while its proxy holds a lease, so the users of a proxy that died are offline as soon as its
 //!   lease has run out;
-//! - **messages**: bytes for one proxy, sent by a chat server or another proxy.
+//! - **messages**: bytes for one proxy, sent by a chat server or another proxy;
+//! - **budgets**: what a client may do only so often, counted for all nodes together, and facts about
+//!   clients that are remembered for a while.
 //!
 //! The bus is a fast path and never the only copy of anything: a message may be lost (Redis
 //! restarted, a subscriber was away) or arrive twice (a publish was retried), and all presence may
 //! vanish at any time. The proxies bring presence back with [`Bus::restore`]; what a user has yet
-//! to receive stands in the store.
+//! to receive stands in the store; budgets begin anew.
 //!
 //! | file | holds |
 //! |---|---|
 //! | `lib.rs` | the [`Bus`] trait and its errors |
 //! | `presence.rs` | the ids and answers of presence |
+//! | `rate.rs`, `budgets.rs` | rates, and budgets of this process |
 //! | `subscription.rs` | what a subscriber is told, and the handle that ends it |
 //! | `local.rs` | [`LocalBus`]: everything in this process, for the standalone chat and tests |
 //! | `redis_bus/` | [`RedisBus`]: Redis, shared by all programs of a cluster |
@@ -26,13 +29,17 @@ use std::time::Duration;
 
 use bytes::Bytes;
 
+mod budgets;
 mod local;
 mod presence;
+mod rate;
 mod redis_bus;
 mod subscription;
 
+pub use budgets::{Budget, LocalBudgets, Spending};
 pub use local::LocalBus;
 pub use presence::{Claim, Lease, LoginPolicy, ProxyId, SessionRef};
+pub use rate::{BadRate, Bucket, Rate};
 pub use redis_bus::{RedisBus, RedisConfig, RedisTls};
 pub use subscription::{BusEvent, OnEvent, Subscription};
 
@@ -128,6 +135,31 @@ pub trait Bus: Send + Sync + 'static {
     /// # Panics
     /// If the system cannot start a thread.
     fn subscribe(&self, proxy: ProxyId, on_event: OnEvent) -> Subscription;
+
+    /// Takes one from each of `budgets`, or from none if one of them is used up. Atomic.
+    ///
+    /// # Errors
+    /// Any [`BusError`]. After one, they may or may not have been charged, at worst twice.
+    fn spend(&self, budgets: &[Budget]) -> Result<Spending, BusError>;
+
+    /// Gives one back to each of `budgets`: what it was spent for does not count after all.
+    ///
+    /// # Errors
+    /// Any [`BusError`]. After one, it may or may not have been given back.
+    fn refund(&self, budgets: &[Budget]) -> Result<(), BusError>;
+
+    /// Remembers `fact` for `life` from now (a millisecond to a year; what is outside of that is taken
+    /// as the nearer end), unless the backend loses its data.
+    ///
+    /// # Errors
+    /// Any [`BusError`]. After one, the fact may or may not be remembered.
+    fn remember(&self, fact: &str, life: Duration) -> Result<(), BusError>;
+
+    /// Whether `fact` was remembered, and is still.
+    ///
+    /// # Errors
+    /// Any [`BusError`].
+    fn remembers(&self, fact: &str) -> Result<bool, BusError>;
 }
 
 /// Why the bus did not do what was asked.

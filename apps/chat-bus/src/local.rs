@@ -13,8 +13,8 @@ use parking_lot::Mutex;
 
 use crate::subscription::StopSignal;
 use crate::{
-    Bus, BusError, BusEvent, Claim, Lease, LoginPolicy, OnEvent, ProxyId, SessionRef, Subscription,
-    check_sizes, lease_time,
+    Budget, Bus, BusError, BusEvent, Claim, Lease, LocalBudgets, LoginPolicy, OnEvent, ProxyId,
+    SessionRef, Spending, Subscription, check_sizes, lease_time,
 };
 
 /// Most messages and bytes that wait for one subscriber; at either limit the backlog is lost.
@@ -26,6 +26,7 @@ const BACKLOG_BYTES_MAX: usize = 32 * 1024 * 1024;
 pub struct LocalBus {
     presence: Arc<Mutex<Presence>>,
     inboxes: Arc<Mutex<HashMap<ProxyId, Vec<Arc<Inbox>>>>>,
+    budgets: Arc<LocalBudgets>,
 }
 
 impl LocalBus {
@@ -135,6 +136,24 @@ impl Bus for LocalBus {
                 }
             }
         })
+    }
+
+    fn spend(&self, budgets: &[Budget]) -> Result<Spending, BusError> {
+        Ok(self.budgets.spend(budgets))
+    }
+
+    fn refund(&self, budgets: &[Budget]) -> Result<(), BusError> {
+        self.budgets.refund(budgets);
+        Ok(())
+    }
+
+    fn remember(&self, fact: &str, life: Duration) -> Result<(), BusError> {
+        self.budgets.remember(fact, life);
+        Ok(())
+    }
+
+    fn remembers(&self, fact: &str) -> Result<bool, BusError> {
+        Ok(self.budgets.remembers(fact))
     }
 }
 

@@ -201,10 +201,14 @@ pub mod code {
 pub mod metadata {
     use nexus_rpc::MetadataKey;
 
+    use crate::client_address::ClientAddress;
+
     /// The user of the connection.
     pub const USER: MetadataKey<i32> = MetadataKey::new("chat-user");
     /// The proxy's id.
     pub const PROXY: MetadataKey<u64> = MetadataKey::new("chat-proxy");
     /// The session's id on that proxy.
     pub const SESSION: MetadataKey<u64> = MetadataKey::new("chat-session");
+    /// From where the client connects, in calls that come before a login.
+    pub const ADDRESS: MetadataKey<ClientAddress> = MetadataKey::new("chat-address");
 }

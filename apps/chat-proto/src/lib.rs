@@ -7,7 +7,9 @@
 //! | [`ids`] | message ids and error codes of the client protocol |
 //! | [`conversation`] | the ids of users, groups and conversations |
 //! | [`frame`] | the clients' framing, sans-IO |
+//! | [`client_address`] | whom a limit per address concerns |
 
+pub mod client_address;
 pub mod conversation;
 pub mod frame;
 pub mod ids;

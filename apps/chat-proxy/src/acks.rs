@@ -145,9 +145,7 @@ fn send(services: &Services, batch: Vec<UserAck>) -> Vec<UserAck> {
         .map(|acks| {
             let acks = acks.to_vec();
             let request = AcknowledgeRequest { acks };
-            let call = services
-                .user
-                .acknowledge_with(&request, services.anonymous());
+            let call = services.user.acknowledge_with(&request, services.own());
             (request, call)
         })
         .collect();

@@ -14,7 +14,7 @@ use nexus_net::ipnet::IpNet;
 use nexus_rpc::registry::{StaticRegistry, ZooKeeperOptions};
 use serde::Deserialize;
 
-use crate::ProxyOptions;
+use crate::{ClientLimits, ProxyOptions};
 
 /// Most event loops.
 const LOOPS_MAX: usize = 256;
@@ -62,6 +62,7 @@ struct Raw {
     registry: RawRegistry,
     redis: RawRedis,
     limits: RawLimits,
+    clients: ClientLimits,
     log: RawLog,
     shutdown: RawShutdown,
 }
@@ -302,6 +303,7 @@ impl Raw {
                 .listen
                 .as_ref()
                 .map_or(ProxyOptions::default().listen, Address::socket_addr),
+            clients: self.clients.clone(),
             connections_max: limits.connections_max,
             idle_timeout: proxy.idle_timeout,
             idle_timeout_without_heartbeat: proxy.idle_timeout_without_heartbeat,
@@ -320,6 +322,7 @@ impl Raw {
             ack_interval: proxy.ack_interval,
             ..ProxyOptions::default()
         };
+        options.clients.check(problems);
         problems.require(
             "limits.output_size_low",
             options.output_low_bytes <= options.output_high_bytes,

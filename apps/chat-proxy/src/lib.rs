@@ -13,6 +13,7 @@
 //! | module | owns | runs on |
 //! |---|---|---|
 //! | `session` | one client connection: its login, its requests, what it is shown | its loop |
+//! | `clients` | what one client may do, counted over its connections | |
 //! | `requests` | the table of what is forwarded, and of the answers that say no | |
 //! | `services` | the clients of the chat services; what their failures mean | |
 //! | `delivery` | the order of what a session is shown, sans-IO | |
@@ -39,6 +40,7 @@ use nexus_net::{Accepted, LoopGroup, Mailbox, TcpServer};
 use nexus_rpc::registry::Registry;
 
 mod acks;
+mod clients;
 pub mod config;
 mod delivery;
 mod directory;
@@ -52,6 +54,7 @@ mod services;
 mod session;
 
 use acks::Acks;
+pub use clients::ClientLimits;
 use lease::{LeaseKeeper, ToLease};
 use logouts::Logouts;
 pub use options::ProxyOptions;
@@ -121,6 +124,8 @@ impl Proxy {
             acks: Arc::default(),
             logouts: Arc::default(),
             resync: Arc::default(),
+            addresses: Arc::default(),
+            paces: Default::default(),
             last_session: AtomicU64::new(0),
         });
         let lease_held = Arc::new(AtomicBool::new(false));
@@ -129,7 +134,11 @@ impl Proxy {
         let server =
             TcpServer::start(&loops, listen, server_options, move |accepted: Accepted| {
                 let mailbox = Arc::new(Mailbox::new(accepted.conn));
-                Box::new(Session::new(Arc::clone(&for_sessions), mailbox))
+                Box::new(Session::new(
+                    Arc::clone(&for_sessions),
+                    mailbox,
+                    &accepted.peer,
+                ))
             })?;
         Ok(Self {
             server,

@@ -6,6 +6,7 @@ use std::time::Duration;
 use chat_node::cluster::ProxySide;
 use nexus_net::{ConnectionOptions, Placement, ProxyProtocol, ServerOptions, ServerTls};
 
+use crate::ClientLimits;
 use crate::delivery::HeldLimits;
 
 /// Room beside the largest frame in what a connection may leave unconsumed.
@@ -23,6 +24,8 @@ pub struct ProxyOptions {
     pub proxy_protocol: ProxyProtocol,
     /// How it is known to the chat servers. Default: not at all.
     pub cluster: ProxySide,
+    /// What one client may do.
+    pub clients: ClientLimits,
     /// Connections at a time; more are closed as soon as they are accepted. Default 100,000.
     pub connections_max: usize,
     /// A client that has sent nothing for this long is closed and logged out; clients with nothing to say
@@ -71,6 +74,7 @@ impl Default for ProxyOptions {
             tls: None,
             proxy_protocol: ProxyProtocol::Off,
             cluster: ProxySide::default(),
+            clients: ClientLimits::default(),
             connections_max: 100_000,
             idle_timeout: Duration::from_secs(90),
             idle_timeout_without_heartbeat: Duration::from_secs(30 * 60),

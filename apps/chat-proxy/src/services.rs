@@ -5,6 +5,7 @@ use std::sync::Arc;
 use bytes::Bytes;
 use chat_bus::ProxyId;
 use chat_node::secret::ClusterSecret;
+use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::{code, metadata};
 use chat_proto::messages::{
     FriendServiceRpcClient, GroupChatServiceRpcClient, GroupServiceRpcClient,
@@ -72,19 +73,27 @@ impl Services {
         missing.count() == 0
     }
 
-    /// Metadata of a call for a connection that nobody has logged in on.
-    pub(crate) fn anonymous(&self) -> CallOptions {
+    /// Metadata of the proxy's own calls.
+    pub(crate) fn own(&self) -> CallOptions {
         CallOptions::default().with_metadata(metadata::PROXY, self.proxy.as_u64())
     }
 
+    /// Metadata of a call for a connection that nobody has logged in on.
+    pub(crate) fn anonymous(&self, client: ClientAddress) -> CallOptions {
+        self.own().with_metadata(metadata::ADDRESS, client)
+    }
+
     /// Metadata of a login.
-    pub(crate) fn login(&self, session: SessionId) -> CallOptions {
-        self.anonymous().with_metadata(metadata::SESSION, session.0)
+    pub(crate) fn login(&self, session: SessionId, client: ClientAddress) -> CallOptions {
+        self.anonymous(client)
+            .with_metadata(metadata::SESSION, session.0)
     }
 
     /// Metadata of a call for a user who is logged in.
     pub(crate) fn session(&self, user: i32, session: SessionId) -> CallOptions {
-        self.login(session).with_metadata(metadata::USER, user)
+        self.own()
+            .with_metadata(metadata::SESSION, session.0)
+            .with_metadata(metadata::USER, user)
     }
 }
 

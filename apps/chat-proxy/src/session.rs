@@ -25,15 +25,17 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
+use chat_bus::Bucket;
 use chat_proto::conversation::{ConversationId, UserId};
 use chat_proto::frame::{self, FrameError};
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
-use nexus_net::{CloseReason, Connection, Handler, LoopContext};
+use nexus_net::{Address, CloseReason, Connection, Handler, LoopContext};
 use nexus_rpc::CallOptions;
 
 use crate::ProxyOptions;
 use crate::acks::Acks;
+use crate::clients::{Addresses, Paces};
 use crate::delivery::{Arrival, Delivery, OwnMessage};
 use crate::directory::{Directory, SessionId, SessionMailbox};
 use crate::logouts::Logouts;
@@ -43,10 +45,12 @@ use crate::services::Services;
 
 mod fetching;
 mod forwarding;
+mod guarding;
 mod heartbeats;
 mod login;
 
 use fetching::Fetching;
+use guarding::Guard;
 
 /// What all sessions of a proxy share.
 pub(crate) struct Shared {
@@ -56,6 +60,8 @@ pub(crate) struct Shared {
     pub(crate) acks: Arc<Acks>,
     pub(crate) logouts: Arc<Logouts>,
     pub(crate) resync: Arc<Resync>,
+    pub(crate) addresses: Arc<Addresses>,
+    pub(crate) paces: Paces,
     pub(crate) last_session: AtomicU64,
 }
 
@@ -128,6 +134,7 @@ pub(crate) struct Session {
     heard_at: Instant,
     /// The client is one that sends heartbeats, and [`Timer::Silence`] runs.
     heartbeats: bool,
+    guard: Guard,
 }
 
 /// What a connection's timers are for; their tokens.
@@ -135,6 +142,10 @@ pub(crate) struct Session {
 enum Timer {
     /// The client may have been silent for too long.
     Silence,
+    /// The client has had its time to log in.
+    LogIn,
+    /// A frame has had its time to become complete.
+    Frame,
     /// A gap has had its time, or a failed fetch its pause.
     Gap(SessionId),
     /// The login is to look for what it may have missed.
@@ -144,7 +155,10 @@ enum Timer {
 impl Timer {
     fn token(self) -> u64 {
         match self {
+            // No session has the number 0, or that of the last token.
             Self::Silence => 0,
+            Self::LogIn => 1,
+            Self::Frame => u64::MAX,
             Self::Gap(session) => session.0 << 1,
             Self::Resync(session) => (session.0 << 1) | 1,
         }
@@ -154,6 +168,8 @@ impl Timer {
         let session = SessionId(token >> 1);
         match token {
             0 => Self::Silence,
+            1 => Self::LogIn,
+            u64::MAX => Self::Frame,
             token if token & 1 == 0 => Self::Gap(session),
             _ => Self::Resync(session),
         }
@@ -205,13 +221,16 @@ struct Active {
     /// in flight.
     queues: HashMap<ConversationId, VecDeque<QueuedCall>>,
     fetching: Fetching,
+    /// What the user may send.
+    messages: Bucket,
 }
 
 type QueuedCall = Box<dyn FnOnce()>;
 
 impl Session {
-    pub(crate) fn new(shared: Arc<Shared>, mailbox: SessionMailbox) -> Self {
+    pub(crate) fn new(shared: Arc<Shared>, mailbox: SessionMailbox, peer: &Address) -> Self {
         Self {
+            guard: Guard::new(&shared, peer),
             shared,
             mailbox,
             state: State::Anonymous,
@@ -236,8 +255,8 @@ impl Session {
             MessageId::DELETE_GROUP => self.forward::<DeleteGroupRequest>(conn, frame),
             MessageId::ADD_GROUP => self.forward::<AddGroupRequest>(conn, frame),
             MessageId::QUIT_GROUP => self.forward::<QuitGroupRequest>(conn, frame),
-            MessageId::FRIEND_CHAT => self.forward::<FriendChatRequest>(conn, frame),
-            MessageId::GROUP_CHAT => self.forward::<GroupChatRequest>(conn, frame),
+            MessageId::FRIEND_CHAT => self.forward_message::<FriendChatRequest>(conn, frame),
+            MessageId::GROUP_CHAT => self.forward_message::<GroupChatRequest>(conn, frame),
             MessageId::FETCH_FRIENDS => self.forward::<FetchFriendsRequest>(conn, frame),
             MessageId::FETCH_GROUPS => self.forward::<FetchGroupsRequest>(conn, frame),
             MessageId::FETCH_HISTORY => self.forward::<FetchHistoryRequest>(conn, frame),
@@ -246,10 +265,6 @@ impl Session {
                 notice(conn, frame.request_id, code::UNKNOWN_MESSAGE, &text);
             }
         }
-    }
-
-    fn is_busy(&self) -> bool {
-        self.in_flight >= self.shared.options.requests_in_flight_per_session_max
     }
 
     fn handle(&mut self, conn: &mut Connection<'_>, message: ToSession) {
@@ -381,6 +396,7 @@ impl Session {
                 }
             }
             State::LoggedIn(active) | State::LoggingOut(active, _) => {
+                self.keep_pace(&active);
                 self.shared
                     .directory
                     .remove(active.user.get(), active.session);
@@ -415,12 +431,20 @@ impl Active {
 }
 
 impl Handler for Session {
+    fn opened(&mut self, conn: &mut Connection<'_>) {
+        self.let_in(conn);
+    }
+
     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
         self.heard_at = Instant::now();
+        let mut frames = 0;
         while conn.is_open() && !self.finishing {
             match frame::decode(input, self.shared.options.frame_bytes_max) {
-                Ok(None) => return,
-                Ok(Some(frame)) => self.receive(conn, frame),
+                Ok(None) => return self.watch_frame(conn, input.len(), frames > 0),
+                Ok(Some(frame)) => {
+                    frames += 1;
+                    self.receive(conn, frame);
+                }
                 Err(error) => {
                     log::info!("{}: {error}; closed", conn.peer_addr());
                     let code = match error {
@@ -456,6 +480,8 @@ impl Handler for Session {
     fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
         match Timer::of(token) {
             Timer::Silence => self.silence_timer(conn),
+            Timer::LogIn => self.login_timer(conn),
+            Timer::Frame => self.frame_timer(conn),
             Timer::Gap(session) => self.fetch_timer(conn, session),
             Timer::Resync(session) => self.resync_timer(session),
         }
@@ -485,10 +511,7 @@ type Refusal = (i32, &'static str);
 const NOT_LOGGED_IN: Refusal = (code::NOT_LOGGED_IN, "log in first");
 const NOT_YOURSELF: Refusal = (code::NOT_YOURSELF, "the request is for another user");
 const UNREADABLE: Refusal = (code::INVALID, "the request is not readable");
-const TOO_MANY: Refusal = (
-    code::RATE_LIMITED,
-    "too many requests wait for their answer",
-);
+const TOO_MANY: Refusal = (code::RATE_LIMITED, "too many requests, slow down");
 
 fn refuse<R: Request>(conn: &mut Connection<'_>, request_id: u64, code: i32, text: &str) {
     conn.send(answer_frame(

@@ -4,6 +4,7 @@ use std::borrow::Cow;
 use std::str::FromStr;
 
 use chat_bus::{ProxyId, SessionRef};
+use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::metadata;
 use chat_store::UserId;
 use nexus_rpc::{CallContext, ErrorCode, MetadataKey, RpcError};
@@ -26,6 +27,17 @@ pub(crate) fn session(call: &CallContext) -> Result<SessionRef, RpcError> {
         proxy: ProxyId::from_u64(field(call, metadata::PROXY)?),
         session: field(call, metadata::SESSION)?,
     })
+}
+
+/// From where the client connects; all whose proxy does not say so count as one.
+///
+/// # Errors
+/// [`ErrorCode::UNAUTHENTICATED`]: what the proxy says is no address.
+pub(crate) fn address(call: &CallContext) -> Result<ClientAddress, RpcError> {
+    match call.metadata().get(metadata::ADDRESS) {
+        Ok(address) => Ok(address.unwrap_or(ClientAddress::UNKNOWN)),
+        Err(error) => Err(unauthenticated(error.to_string())),
+    }
 }
 
 fn field<T: FromStr>(call: &CallContext, key: MetadataKey<T>) -> Result<T, RpcError> {

@@ -18,7 +18,7 @@ use chat_store::{
 use nexus_rpc::{CallContext, Responder};
 
 use crate::publisher::Job;
-use crate::{Services, caller, failure::Failure};
+use crate::{Services, caller, failure::Failure, input};
 
 impl OneChatServiceRpc for Services {
     fn friend_chat(
@@ -94,6 +94,12 @@ impl Services {
         store_failed: i32,
         answer: impl FnOnce(Result<Stamp, Failure>) + Send + 'static,
     ) {
+        let longest = self.clients.message_characters_max;
+        let readable = input::message("the message", &message.content, longest)
+            .and_then(|()| input::client_time(&message.client_time));
+        if let Err(failure) = readable {
+            return answer(Err(failure));
+        }
         if message.content.len() > CONTENT_BYTES_MAX {
             return answer(Err(Failure::new(
                 code::TOO_LARGE,

@@ -19,7 +19,7 @@ use nexus_rpc::Pages;
 use nexus_rpc::registry::{self, Registry};
 use serde::Deserialize;
 
-use crate::{ServerOptions, ServiceName};
+use crate::{ClientLimits, ServerOptions, ServiceName};
 
 /// Shorter, and a client could not come back after a restart; longer is no expiry.
 const SESSION_TTL: RangeInclusive<Duration> =
@@ -84,6 +84,8 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
     options.group_members_max = raw.limits.group_members;
     options.writer.queue_max = raw.limits.unstored_messages;
     options.writer.batch_max = raw.limits.batch_messages;
+    raw.clients.check(&mut problems);
+    options.clients = raw.clients;
     options.login_policy = match raw.server.login_policy {
         Policy::NewerWins => LoginPolicy::NewerWins,
         Policy::OlderWins => LoginPolicy::OlderWins,
@@ -151,6 +153,8 @@ struct Raw {
     admin: RawAdmin,
     #[serde(default)]
     limits: RawLimits,
+    #[serde(default)]
+    clients: ClientLimits,
     #[serde(default)]
     log: RawLog,
     #[serde(default)]

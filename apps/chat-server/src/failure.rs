@@ -7,6 +7,7 @@ use chat_proto::ids::code;
 use chat_store::StoreError;
 
 use crate::log_limit::LogLimit;
+use crate::password::PasswordError;
 
 static STORE_IS_AWAY: LogLimit = LogLimit::new();
 static BUS_IS_AWAY: LogLimit = LogLimit::new();
@@ -30,6 +31,11 @@ impl Failure {
     pub(crate) fn internal(error: impl std::fmt::Display) -> Self {
         log::error!("{error}");
         Self::new(code::INTERNAL, "a fault of the system")
+    }
+
+    /// Whether it has this code.
+    pub(crate) fn is(&self, code: i32) -> bool {
+        self.code == code
     }
 
     /// Code and text for the answer. Faults of the system are noted in the log with the operation.
@@ -79,5 +85,17 @@ impl From<BusError> for Failure {
             code::UNAVAILABLE,
             "presence is not available, try again later",
         )
+    }
+}
+
+impl From<PasswordError> for Failure {
+    fn from(error: PasswordError) -> Self {
+        match error {
+            PasswordError::Busy => Self::new(
+                code::UNAVAILABLE,
+                "too many people log in right now, try again",
+            ),
+            error => Self::internal(error),
+        }
     }
 }

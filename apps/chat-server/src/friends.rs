@@ -93,7 +93,10 @@ impl Services {
         let friend = UserId::new(friend).ok_or_else(bad_id)?;
         let conversation = ConversationId::pair(user, friend).ok_or_else(bad_id)?;
         let store_failed = |error| Failure::store(error, code::ADD_FRIEND_STORE);
-        match self.store.add_friend(user, friend).map_err(store_failed)? {
+        let added = self
+            .store
+            .add_friend(user, friend, self.clients.friends_max);
+        match added.map_err(store_failed)? {
             AddFriend::Added { stamp, friend_name } => {
                 let to = vec![friend];
                 self.announce(MessageKind::AddFriend, conversation, user, stamp, to);
@@ -109,6 +112,13 @@ impl Services {
             AddFriend::AlreadyFriends => {
                 Err(Failure::new(code::ADD_FRIEND_ALREADY, "already friends"))
             }
+            AddFriend::TooManyFriends { of } => Err(Failure::new(
+                code::TOO_LARGE,
+                match of == user {
+                    true => "you have as many friends as you may have",
+                    false => "the other one has as many friends as allowed",
+                },
+            )),
         }
     }
 

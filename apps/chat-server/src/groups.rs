@@ -7,13 +7,14 @@ use chat_proto::messages::{
     GroupServiceRpc, QuitGroupRequest, QuitGroupResponse,
 };
 use chat_store::{
-    ConversationId, DeleteGroup, GroupId, JoinGroup, LeaveGroup, MessageKind, UserId,
+    ConversationId, CreateGroup, DeleteGroup, GroupId, JoinGroup, LeaveGroup, MessageKind, UserId,
 };
 use nexus_rpc::{CallContext, RpcError};
 
 use crate::convert::{self, Online};
-use crate::users::text;
-use crate::{Services, caller, failure::Failure};
+use crate::{Services, caller, failure::Failure, input};
+
+const TOO_MANY_GROUPS: &str = "you are in as many groups as you may be";
 
 impl GroupServiceRpc for Services {
     fn create_group(
@@ -145,18 +146,24 @@ impl Services {
         user: UserId,
         request: &CreateGroupRequest,
     ) -> Result<Group, Failure> {
-        let name = text(&request.group_name)?;
-        let description = text(&request.group_description)?;
+        let limits = &self.clients;
+        let name = input::name(&request.group_name, limits.name_characters_max)?;
+        let description = input::text(&request.group_description)?;
+        let longest = limits.description_characters_max;
+        input::message("the description", description, longest)?;
         if name.is_empty() {
             return Err(Failure::new(
                 code::CREATE_GROUP_EMPTY,
                 "a group needs a name",
             ));
         }
-        let group = self
+        let created = self
             .store
-            .create_group(user, name, description)
+            .create_group(user, &name, description, limits.groups_max)
             .map_err(|error| Failure::store(error, code::CREATE_GROUP_STORE))?;
+        let CreateGroup::Created(group) = created else {
+            return Err(Failure::new(code::TOO_LARGE, TOO_MANY_GROUPS));
+        };
         Ok(self.group_with_states(&group))
     }
 
@@ -170,7 +177,7 @@ impl Services {
         let store_failed = |error| Failure::store(error, code::JOIN_NO_GROUP);
         match self
             .store
-            .join_group(user, id, self.group_members_max)
+            .join_group(user, id, self.group_members_max, self.clients.groups_max)
             .map_err(store_failed)?
         {
             JoinGroup::Joined { stamp, group } => {
@@ -183,6 +190,7 @@ impl Services {
             JoinGroup::NoSuchGroup => Err(Failure::new(code::JOIN_NO_GROUP, "no such group")),
             JoinGroup::AlreadyMember => Err(Failure::new(code::JOIN_ALREADY, "already a member")),
             JoinGroup::Full => Err(Failure::new(code::TOO_LARGE, "the group is full")),
+            JoinGroup::TooManyGroups => Err(Failure::new(code::TOO_LARGE, TOO_MANY_GROUPS)),
         }
     }
 

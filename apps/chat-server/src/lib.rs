@@ -13,7 +13,10 @@
 //! | [`config`] | the node's TOML file, checked |
 //! | `gate` | who is let in: proxies |
 //! | `caller` | for whom it calls: the metadata that a proxy sends along |
-//! | `password` | Argon2id |
+//! | `input` | what names, texts and passwords may be |
+//! | `limits` | what one client may do, and how often |
+//! | `password` | Argon2id, a few at a time |
+//! | `credentials` | registering, and whether a password is right |
 //! | `users`, `friends`, `groups`, `chats` | the five services |
 //! | `publisher` | what was committed, on its way to the recipients' proxies |
 //! | `failure` | why an operation was not done, as its answer says it |
@@ -26,10 +29,13 @@ mod caller;
 mod chats;
 pub mod config;
 mod convert;
+mod credentials;
 mod failure;
 mod friends;
 mod gate;
 mod groups;
+mod input;
+mod limits;
 mod log_limit;
 mod password;
 mod publisher;
@@ -52,6 +58,8 @@ use nexus_net::{DrainReport, LoopGroup};
 use nexus_rpc::registry::Registry;
 use nexus_rpc::{HttpOptions, Pages, ProviderError, ProviderOptions, RpcProvider};
 
+pub use crate::limits::ClientLimits;
+use crate::limits::Limits;
 pub use crate::password::PasswordCost;
 use crate::password::Passwords;
 use crate::publisher::Publisher;
@@ -97,6 +105,8 @@ pub struct ServerOptions {
     pub session_ttl: Duration,
     /// What hashing a password costs.
     pub password_cost: PasswordCost,
+    /// What one client may do.
+    pub clients: ClientLimits,
     /// Members of a group at most. Default 1,000.
     pub group_members_max: usize,
     /// What a login or a fetch of pending messages carries at most; there is more where that came
@@ -121,6 +131,7 @@ impl ServerOptions {
             login_policy: LoginPolicy::NewerWins,
             session_ttl: Duration::from_secs(30 * 24 * 3600),
             password_cost: PasswordCost::default(),
+            clients: ClientLimits::default(),
             group_members_max: 1000,
             pending_page: PageLimit {
                 messages_max: 2000,
@@ -162,6 +173,8 @@ pub(crate) struct Services {
     pub(crate) writer: Arc<MessageWriter>,
     pub(crate) publisher: Publisher,
     pub(crate) passwords: Passwords,
+    pub(crate) limits: Limits,
+    pub(crate) clients: ClientLimits,
     pub(crate) login_policy: LoginPolicy,
     pub(crate) session_ttl: Duration,
     pub(crate) group_members_max: usize,
@@ -193,10 +206,16 @@ impl ChatServer {
         let writer = Arc::new(MessageWriter::start(Arc::clone(&store), options.writer)?);
         let services = Arc::new(Services {
             publisher: Publisher::start(Arc::clone(&store), Arc::clone(&bus))?,
+            limits: Limits::new(Arc::clone(&bus), options.clients.clone()),
             store,
             bus,
             writer: Arc::clone(&writer),
-            passwords: Passwords::new(options.password_cost),
+            passwords: Passwords::new(
+                options.password_cost,
+                options.clients.password_hashes_at_once,
+                options.clients.password_hashes_waiting_max,
+            ),
+            clients: options.clients,
             login_policy: options.login_policy,
             session_ttl: options.session_ttl,
             group_members_max: options.group_members_max,

@@ -1,8 +1,12 @@
 //! Passwords: Argon2id, stored as PHC strings. They are in no log and no error.
+//!
+//! Hashing is costly on purpose, and what a stranger can ask for. So only a few passwords are hashed at
+//! a time, and only a few callers wait for that, since each of them is a worker that others want.
 
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use argon2::{Algorithm, Argon2, Params, Version};
+use parking_lot::{Condvar, Mutex};
 
 /// What hashing one password costs. A stored hash keeps the cost it was made with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -30,48 +34,121 @@ impl PasswordCost {
     };
 }
 
-/// The hashing failed: a fault of the system or of a stored hash.
+/// A password was not hashed.
 #[derive(Debug, thiserror::Error)]
-#[error("password hashing failed: {0}")]
-pub(crate) struct HashingFailed(String);
+pub(crate) enum PasswordError {
+    /// As many are being hashed, and wait for it, as may.
+    #[error("too many passwords to hash")]
+    Busy,
+    /// A fault of the system or of a stored hash.
+    #[error("password hashing failed: {0}")]
+    Failed(String),
+}
 
 pub(crate) struct Passwords {
     argon2: Argon2<'static>,
+    turnstile: Turnstile,
 }
 
 impl Passwords {
-    /// With parameters that Argon2 does not take, its own defaults are used.
-    pub(crate) fn new(cost: PasswordCost) -> Self {
+    /// Hashes `at_once` passwords at a time and has `waiting_max` callers wait. With parameters that
+    /// Argon2 does not take, its own defaults are used.
+    pub(crate) fn new(cost: PasswordCost, at_once: usize, waiting_max: usize) -> Self {
         let params = Params::new(cost.memory_kib, cost.passes, 1, None).unwrap_or_default();
         Self {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
+            turnstile: Turnstile::new(at_once, waiting_max),
         }
     }
 
-    pub(crate) fn hash(&self, password: &[u8]) -> Result<String, HashingFailed> {
+    pub(crate) fn hash(&self, password: &[u8]) -> Result<String, PasswordError> {
+        let _pass = self.turnstile.enter().ok_or(PasswordError::Busy)?;
         match self.argon2.hash_password(password) {
             Ok(hash) => Ok(hash.to_string()),
-            Err(error) => Err(HashingFailed(error.to_string())),
+            Err(error) => Err(failed(error)),
         }
     }
 
-    pub(crate) fn verify(&self, password: &[u8], hash: &str) -> Result<bool, HashingFailed> {
-        let hash = PasswordHash::new(hash).map_err(|error| HashingFailed(error.to_string()))?;
+    pub(crate) fn verify(&self, password: &[u8], hash: &str) -> Result<bool, PasswordError> {
+        let hash = PasswordHash::new(hash).map_err(failed)?;
+        let _pass = self.turnstile.enter().ok_or(PasswordError::Busy)?;
         match self.argon2.verify_password(password, &hash) {
             Ok(()) => Ok(true),
             Err(argon2::password_hash::Error::PasswordInvalid) => Ok(false),
-            Err(error) => Err(HashingFailed(error.to_string())),
+            Err(error) => Err(failed(error)),
         }
+    }
+}
+
+fn failed(error: impl std::fmt::Display) -> PasswordError {
+    PasswordError::Failed(error.to_string())
+}
+
+/// Lets a few through at a time and a few wait.
+struct Turnstile {
+    at_once: usize,
+    waiting_max: usize,
+    state: Mutex<Turns>,
+    one_left: Condvar,
+}
+
+#[derive(Default)]
+struct Turns {
+    inside: usize,
+    waiting: usize,
+}
+
+/// The right to be inside, until dropped.
+struct Pass<'a>(&'a Turnstile);
+
+impl Turnstile {
+    fn new(at_once: usize, waiting_max: usize) -> Self {
+        Self {
+            at_once,
+            waiting_max,
+            state: Mutex::default(),
+            one_left: Condvar::new(),
+        }
+    }
+
+    /// Waits for its turn; `None`, at once: too many wait already.
+    fn enter(&self) -> Option<Pass<'_>> {
+        let mut turns = self.state.lock();
+        if turns.inside >= self.at_once {
+            if turns.waiting >= self.waiting_max {
+                return None;
+            }
+            turns.waiting += 1;
+            while turns.inside >= self.at_once {
+                self.one_left.wait(&mut turns);
+            }
+            turns.waiting -= 1;
+        }
+        turns.inside += 1;
+        Some(Pass(self))
+    }
+}
+
+impl Drop for Pass<'_> {
+    fn drop(&mut self) {
+        self.0.state.lock().inside -= 1;
+        self.0.one_left.notify_one();
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicUsize, Ordering};
+
     use super::*;
+
+    fn passwords(cost: PasswordCost) -> Passwords {
+        Passwords::new(cost, 1, 0)
+    }
 
     #[test]
     fn the_right_password_verifies_and_a_wrong_one_does_not() {
-        let passwords = Passwords::new(PasswordCost::MINIMAL);
+        let passwords = passwords(PasswordCost::MINIMAL);
         let hash = passwords.hash("秘密".as_bytes()).unwrap();
         assert!(hash.starts_with("$argon2id$"), "{hash}");
         assert!(passwords.verify("秘密".as_bytes(), &hash).unwrap());
@@ -81,8 +158,8 @@ mod tests {
 
     #[test]
     fn a_hash_made_at_another_cost_still_verifies() {
-        let hash = Passwords::new(PasswordCost::MINIMAL).hash(b"x").unwrap();
-        let other = Passwords::new(PasswordCost {
+        let hash = passwords(PasswordCost::MINIMAL).hash(b"x").unwrap();
+        let other = passwords(PasswordCost {
             memory_kib: 16,
             passes: 2,
         });
@@ -92,9 +169,43 @@ mod tests {
     #[test]
     fn a_damaged_hash_is_an_error_and_no_wrong_password() {
         assert!(
-            Passwords::new(PasswordCost::MINIMAL)
+            passwords(PasswordCost::MINIMAL)
                 .verify(b"x", "nonsense")
                 .is_err()
         );
+    }
+
+    #[test]
+    fn a_few_are_inside_a_few_wait_and_the_rest_is_turned_away() {
+        let turnstile = Turnstile::new(2, 1);
+        let (first, second) = (turnstile.enter().unwrap(), turnstile.enter().unwrap());
+        std::thread::scope(|scope| {
+            let waiting = scope.spawn(|| turnstile.enter().is_some());
+            while turnstile.state.lock().waiting == 0 {
+                std::thread::yield_now();
+            }
+            assert!(turnstile.enter().is_none());
+            drop(first);
+            assert!(waiting.join().unwrap());
+        });
+        drop(second);
+        assert_eq!(turnstile.state.lock().inside, 0);
+    }
+
+    #[test]
+    fn however_many_come_no_more_are_inside_than_may() {
+        let turnstile = Turnstile::new(2, 100);
+        let inside = AtomicUsize::new(0);
+        std::thread::scope(|scope| {
+            for _ in 0..8 {
+                scope.spawn(|| {
+                    for _ in 0..500 {
+                        let _pass = turnstile.enter().unwrap();
+                        assert!(inside.fetch_add(1, Ordering::SeqCst) < 2);
+                        inside.fetch_sub(1, Ordering::SeqCst);
+                    }
+                });
+            }
+        });
     }
 }

@@ -4,6 +4,7 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use chat_bus::{Claim, LoginPolicy, SessionRef};
+use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::code;
 use chat_proto::messages::{
     AcknowledgeRequest, AcknowledgeResponse, FetchHistoryRequest, FetchHistoryResponse,
@@ -12,8 +13,7 @@ use chat_proto::messages::{
     ResumeRequest, User, UserServiceRpc,
 };
 use chat_store::{
-    Ack, ConversationId, CreateUser, Mark, PendingPage, PendingScope, SessionToken, TokenHash,
-    UserId,
+    Ack, ConversationId, Mark, PendingPage, PendingScope, SessionToken, TokenHash, UserId,
 };
 use nexus_rpc::{CallContext, RpcError};
 
@@ -25,16 +25,14 @@ use crate::{Services, caller, failure::Failure};
 const HISTORY_MAX: usize = 500;
 /// Expired tokens that one login clears away. Each login adds one at most, so they do not pile up.
 const EXPIRED_PER_LOGIN: usize = 16;
-/// Longer passwords are refused: hashing them is work that a stranger would choose.
-const PASSWORD_BYTES_MAX: usize = 1024;
 
 impl UserServiceRpc for Services {
     fn register(
         &self,
-        _call: &CallContext,
+        call: &CallContext,
         request: RegisterRequest,
     ) -> Result<RegisterResponse, RpcError> {
-        Ok(match self.try_register(&request) {
+        Ok(match self.try_register(caller::address(call)?, &request) {
             Ok(user) => RegisterResponse {
                 error_code: code::SUCCESS,
                 user_id: user.get(),
@@ -53,7 +51,7 @@ impl UserServiceRpc for Services {
 
     fn login(&self, call: &CallContext, request: LoginRequest) -> Result<LoginReply, RpcError> {
         let session = caller::session(call)?;
-        let reply = self.try_login(session, &request);
+        let reply = self.try_login(session, caller::address(call)?, &request);
         Ok(reply.unwrap_or_else(|failure| not_logged_in(failure, "login")))
     }
 
@@ -153,36 +151,13 @@ impl UserServiceRpc for Services {
 }
 
 impl Services {
-    fn try_register(&self, request: &RegisterRequest) -> Result<UserId, Failure> {
-        if request.user_name.is_empty() || request.user_password.is_empty() {
-            return Err(Failure::new(
-                code::REGISTER_EMPTY,
-                "a name and a password are needed",
-            ));
-        }
-        let name = text(&request.user_name)?;
-        let password = text(&request.user_password)?;
-        if password.len() > PASSWORD_BYTES_MAX {
-            return Err(Failure::new(code::TOO_LARGE, "the password is too long"));
-        }
-        let hash = self
-            .passwords
-            .hash(password.as_bytes())
-            .map_err(Failure::internal)?;
-        match self.store.create_user(name, &hash)? {
-            CreateUser::Created(user) => Ok(user),
-            CreateUser::NameTaken => {
-                Err(Failure::new(code::REGISTER_NAME_TAKEN, "the name is taken"))
-            }
-        }
-    }
-
     fn try_login(
         &self,
         session: SessionRef,
+        address: ClientAddress,
         request: &LoginRequest,
     ) -> Result<LoginReply, Failure> {
-        let user = self.authenticate(request)?;
+        let user = self.authenticate(address, request)?;
         self.claim(user.id, session, self.login_policy, End::NewerLogin)?;
         let reply = self.replace_token(user.id, request).and_then(|token| {
             let mut reply = self.login_answer(&user, &[])?;
@@ -298,28 +273,6 @@ impl Services {
     fn expiry_ms(&self, now_ms: i64) -> i64 {
         let ttl_ms = i64::try_from(self.session_ttl.as_millis()).unwrap_or(i64::MAX);
         now_ms.saturating_add(ttl_ms)
-    }
-
-    fn authenticate(&self, request: &LoginRequest) -> Result<chat_store::User, Failure> {
-        let Some(id) = UserId::new(request.user_id) else {
-            return Err(Failure::new(
-                code::LOGIN_BAD_ID,
-                "the user id is not positive",
-            ));
-        };
-        let password = text(&request.user_password)?;
-        let Some(user) = self.store.user(id)? else {
-            return Err(Failure::new(code::LOGIN_NO_USER, "no such user"));
-        };
-        let right = password.len() <= PASSWORD_BYTES_MAX
-            && self
-                .passwords
-                .verify(password.as_bytes(), &user.password_hash)
-                .map_err(Failure::internal)?;
-        match right {
-            true => Ok(user),
-            false => Err(Failure::new(code::LOGIN_WRONG_PASSWORD, "wrong password")),
-        }
     }
 
     /// What a client needs to begin with. `received` says what it has beyond its acknowledgements.
@@ -439,11 +392,6 @@ fn not_logged_in(failure: Failure, operation: &str) -> LoginReply {
         }),
         marks: Vec::new(),
     }
-}
-
-/// The text in a `bytes` field.
-pub(crate) fn text(bytes: &Bytes) -> Result<&str, Failure> {
-    std::str::from_utf8(bytes).map_err(|_| Failure::new(code::INVALID, "the text is not UTF-8"))
 }
 
 pub(crate) fn now_ms() -> i64 {

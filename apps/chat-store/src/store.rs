@@ -72,13 +72,20 @@ pub trait Store: Send + Sync + 'static {
     /// A user's friends, by id.
     fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError>;
 
-    /// Makes two users friends. Their conversation goes on where it stood if they were before.
-    fn add_friend(&self, user: UserId, friend: UserId) -> Result<AddFriend, StoreError>;
+    /// Makes two users friends, unless one of them has `friends_max` of them. Their conversation goes on
+    /// where it stood if they were before.
+    fn add_friend(
+        &self,
+        user: UserId,
+        friend: UserId,
+        friends_max: usize,
+    ) -> Result<AddFriend, StoreError>;
 
     /// Ends a friendship. What was pending stays pending.
     fn delete_friend(&self, user: UserId, friend: UserId) -> Result<DeleteFriend, StoreError>;
 
-    /// Creates a group with its creator as admin and only member. The creator must exist.
+    /// Creates a group with its creator as admin and only member, unless the creator is in `groups_max`
+    /// groups. The creator must exist.
     ///
     /// # Errors
     /// [`StoreError::TooLong`] besides those of all operations.
@@ -87,15 +94,17 @@ pub trait Store: Send + Sync + 'static {
         creator: UserId,
         name: &str,
         description: &str,
-    ) -> Result<Group, StoreError>;
+        groups_max: usize,
+    ) -> Result<CreateGroup, StoreError>;
 
-    /// Makes a user a member, unless the group has `members_max` of them. What was written before
-    /// is not pending for the new member.
+    /// Makes a user a member, unless the group has `members_max` of them or the user is in `groups_max`
+    /// groups. What was written before is not pending for the new member.
     fn join_group(
         &self,
         user: UserId,
         group: GroupId,
         members_max: usize,
+        groups_max: usize,
     ) -> Result<JoinGroup, StoreError>;
 
     /// Takes a user out of a group, with what was pending there. An admin who leaves hands the role

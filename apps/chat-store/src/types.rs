@@ -313,6 +313,11 @@ pub enum AddFriend {
     NoSuchUser,
     /// They were before.
     AlreadyFriends,
+    /// One of the two has as many friends as allowed.
+    TooManyFriends {
+        /// Which one.
+        of: UserId,
+    },
 }
 
 /// What became of ending a friendship.
@@ -324,6 +329,15 @@ pub enum DeleteFriend {
     NoSuchUser,
     /// They were not.
     NotFriends,
+}
+
+/// What became of creating a group.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum CreateGroup {
+    /// It is there.
+    Created(Group),
+    /// The creator is in as many groups as allowed.
+    TooManyGroups,
 }
 
 /// What became of joining a group.
@@ -342,6 +356,8 @@ pub enum JoinGroup {
     AlreadyMember,
     /// It has as many members as allowed.
     Full,
+    /// The user is in as many groups as allowed.
+    TooManyGroups,
 }
 
 /// What became of leaving a group.

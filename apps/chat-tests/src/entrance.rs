@@ -74,7 +74,7 @@ pub(crate) enum Stream {
 }
 
 impl Stream {
-    fn socket(&self) -> &TcpStream {
+    pub(crate) fn socket(&self) -> &TcpStream {
         match self {
             Self::Plain(stream) => stream,
             Self::Tls(stream) => &stream.sock,

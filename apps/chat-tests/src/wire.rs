@@ -2,12 +2,14 @@
 
 use std::collections::VecDeque;
 use std::io::{ErrorKind, Read, Write};
+use std::net::{IpAddr, Shutdown, SocketAddr};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use chat_proto::frame;
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
+use socket2::{Domain, Socket, Type};
 
 use crate::Entrance;
 use crate::entrance::Stream;
@@ -30,8 +32,23 @@ pub struct WireClient {
 impl WireClient {
     /// Connects.
     pub fn connect(to: impl Into<Entrance>) -> Self {
+        Self::new(to.into().connect())
+    }
+
+    /// Connects from an address of this machine.
+    pub fn connect_from(own: IpAddr, address: SocketAddr) -> Self {
+        let socket = Socket::new(Domain::for_address(address), Type::STREAM, None).unwrap();
+        socket.bind(&SocketAddr::new(own, 0).into()).unwrap();
+        socket
+            .connect(&address.into())
+            .expect("the chat accepts connections");
+        socket.set_tcp_nodelay(true).unwrap();
+        Self::new(Stream::Plain(socket.into()))
+    }
+
+    fn new(stream: Stream) -> Self {
         Self {
-            stream: to.into().connect(),
+            stream,
             input: BytesMut::new(),
             pushes: VecDeque::new(),
             next_request_id: 1,
@@ -43,6 +60,18 @@ impl WireClient {
     pub fn send_bytes(&mut self, bytes: &[u8]) {
         self.stream.write_all(bytes).expect("the chat reads");
         self.stream.flush().expect("the chat reads");
+    }
+
+    /// Sends raw bytes, as far as the chat takes them, and shuts the sending side down.
+    pub fn send_all_it_takes(&mut self, bytes: &[u8]) {
+        // A chat that has had enough closes.
+        let _ = self.stream.write_all(bytes);
+        let _ = self.stream.socket().shutdown(Shutdown::Write);
+    }
+
+    /// Forgets what was pushed so far.
+    pub fn forget_pushes(&mut self) {
+        self.pushes.clear();
     }
 
     /// Shuts the sending side down.

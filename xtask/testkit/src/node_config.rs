@@ -7,6 +7,20 @@ use std::time::Duration;
 
 use crate::certificates::{ClusterFiles, Identity};
 
+/// All clients of a test come from this machine, and more of them, and faster, than from any other.
+const SERVER_CLIENTS: &str = "[clients]\n\
+     registrations_per_address = \"1000000/1m\"\n\
+     registrations = \"1000000/1m\"\n\
+     failed_logins_per_address = \"1000000/1m\"\n\
+     password_hashes_waiting_max = 4096\n\
+     password_characters_min = 1\n\
+     friends_max = 100000\n\
+     groups_max = 100000\n";
+const PROXY_CLIENTS: &str = "[clients]\n\
+     connections_per_address_max = 100000\n\
+     requests_per_connection = \"1000000/1s\"\n\
+     messages_per_user = \"1000000/1s\"\n";
+
 /// What all nodes of a cluster work with, as one of them finds it.
 pub(crate) struct Backends {
     /// `redis://...`
@@ -49,7 +63,9 @@ pub(crate) fn server(
          \n\
          [registry]\n\
          url = \"zookeeper://{zookeeper}/nexus\"\n\
-         {cluster}",
+         {cluster}\
+         \n\
+         {SERVER_CLIENTS}",
         advertise = advertise.unwrap_or_default(),
         store_tls = tls.store,
         redis_tls = tls.redis,
@@ -80,7 +96,9 @@ pub(crate) fn proxy(
          \n\
          [registry]\n\
          url = \"zookeeper://{zookeeper}/nexus\"\n\
-         {cluster}",
+         {cluster}\
+         \n\
+         {PROXY_CLIENTS}",
         idle = idle.unwrap_or_default(),
         node = tls.node,
         redis_tls = tls.redis,

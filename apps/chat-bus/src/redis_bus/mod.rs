@@ -5,6 +5,8 @@
 //! | `nexus:user:{id}` | the user's session, `proxy:session` | until released, at most `entry_life` |
 //! | `nexus:proxy:{proxy}` | the lease of a proxy, `1` | as long as the lease |
 //! | `nexus:to:{proxy}` | channel: messages to a proxy | |
+//! | `nexus:budget:{name}` | nothing: its remaining life is what was used of a budget | until the budget is full |
+//! | `nexus:fact:{fact}` | nothing: it is there | as long as the fact is remembered |
 //!
 //! An entry whose lease key is gone is dead: it counts as absent everywhere and is overwritten by
 //! the next claim. The life of an entry is only there so that dead ones do not pile up; each
@@ -28,9 +30,10 @@ use std::time::Duration;
 use bytes::Bytes;
 use redis::{Cmd, FromRedisValue, Value};
 
+use crate::budgets::fact_life;
 use crate::{
-    Bus, BusError, Claim, Lease, LoginPolicy, OnEvent, ProxyId, SessionRef, Subscription,
-    check_sizes, lease_time,
+    Budget, Bus, BusError, Claim, Lease, LoginPolicy, OnEvent, ProxyId, SessionRef, Spending,
+    Subscription, check_sizes, lease_time,
 };
 
 mod link;
@@ -308,6 +311,39 @@ impl Bus for RedisBus {
         };
         Subscription::spawn(move |stop| subscriber.run(&stop))
     }
+
+    fn spend(&self, budgets: &[Budget]) -> Result<Spending, BusError> {
+        let mut spend = script(scripts::SPEND, &self.keys.budgets(budgets));
+        for budget in budgets {
+            spend.arg(step_ms(budget)).arg(as_ms(budget.rate.period()));
+        }
+        let (place, wait_ms): (usize, u64) = self.ask(spend)?;
+        Ok(match place.checked_sub(1) {
+            None => Spending::Granted,
+            Some(index) => Spending::UsedUp {
+                index,
+                wait: Duration::from_millis(wait_ms),
+            },
+        })
+    }
+
+    fn refund(&self, budgets: &[Budget]) -> Result<(), BusError> {
+        let mut refund = script(scripts::REFUND, &self.keys.budgets(budgets));
+        for budget in budgets {
+            refund.arg(step_ms(budget));
+        }
+        self.ask::<Value>(refund).map(drop)
+    }
+
+    fn remember(&self, fact: &str, life: Duration) -> Result<(), BusError> {
+        let mut remember = command("SET", &[self.keys.fact(fact)]);
+        remember.arg("").arg("PX").arg(as_ms(fact_life(life)));
+        self.ask::<Value>(remember).map(drop)
+    }
+
+    fn remembers(&self, fact: &str) -> Result<bool, BusError> {
+        self.ask(command("EXISTS", &[self.keys.fact(fact)]))
+    }
 }
 
 /// The names of keys and channels.
@@ -330,6 +366,17 @@ impl Keys {
 
     fn channel(&self, proxy: ProxyId) -> String {
         format!("{}to:{proxy}", self.prefix)
+    }
+
+    fn budgets(&self, budgets: &[Budget]) -> Vec<String> {
+        let names = budgets.iter().map(|budget| &budget.name);
+        names
+            .map(|name| format!("{}budget:{name}", self.prefix))
+            .collect()
+    }
+
+    fn fact(&self, fact: &str) -> String {
+        format!("{}fact:{fact}", self.prefix)
     }
 }
 
@@ -364,4 +411,9 @@ fn unexpected() -> BusError {
 
 fn as_ms(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+/// What one use costs. Redis counts life in milliseconds; a faster rate is kept as 1,000 per second.
+fn step_ms(budget: &Budget) -> u64 {
+    as_ms(budget.rate.step()).max(1)
 }

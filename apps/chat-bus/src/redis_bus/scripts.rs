@@ -63,3 +63,40 @@ for index, key in ipairs(KEYS) do
 end
 return taken
 ";
+
+/// Takes one from each budget, or from none. What was used of a budget is the remaining life of its
+/// key, so no clock is asked and what is full again takes no room.
+///
+/// Keys: the budgets'. Arguments: for each the life that one use adds and the most there may be, in ms.
+/// Answer: 0, or the place from 1 of the budget that lacks one for longest; and for how long, in ms.
+pub(super) const SPEND: &str = r"
+local lives, place, wait = {}, 0, 0
+for index, key in ipairs(KEYS) do
+    lives[index] = math.max(redis.call('PTTL', key), 0) + ARGV[2 * index - 1]
+    local over = lives[index] - ARGV[2 * index]
+    if over > wait then
+        place, wait = index, over
+    end
+end
+if place == 0 then
+    for index, key in ipairs(KEYS) do
+        redis.call('SET', key, '', 'PX', lives[index])
+    end
+end
+return {place, wait}
+";
+
+/// Gives one back to each budget.
+///
+/// Keys: the budgets'. Arguments: for each the life that one use adds, in ms.
+pub(super) const REFUND: &str = r"
+for index, key in ipairs(KEYS) do
+    local life = redis.call('PTTL', key) - ARGV[index]
+    if life > 0 then
+        redis.call('PEXPIRE', key, life)
+    else
+        redis.call('DEL', key)
+    end
+end
+return 0
+";

@@ -35,7 +35,7 @@ pub enum SetupError {
 }
 
 /// The password of all users of a load. They exist in databases of tests only.
-const PASSWORD: &str = "load";
+const PASSWORD: &str = "chat load";
 /// Threads that make users at a time.
 const THREADS: usize = 16;
 

@@ -5,7 +5,8 @@ use std::collections::HashMap;
 use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Argon2, Params, Version};
 use chat_store::{
-    Ack, AddFriend, ConversationId, CreateUser, JoinGroup, MySqlOptions, MySqlStore, Store, UserId,
+    Ack, AddFriend, ConversationId, CreateGroup, CreateUser, JoinGroup, MySqlOptions, MySqlStore,
+    Store, UserId,
 };
 
 use super::{PASSWORD, SetupError, THREADS, empty_roster, fresh_prefix, in_parallel};
@@ -40,7 +41,7 @@ pub fn seed(url: &str, shape: Shape) -> Result<Roster, SetupError> {
 
     roster.conversations = in_parallel(pairs.len(), |index| {
         let (a, b) = pairs[index];
-        match store.add_friend(a, b)? {
+        match store.add_friend(a, b, usize::MAX)? {
             AddFriend::Added { stamp, .. } => Ok(Participants {
                 group: None,
                 members: vec![a.get(), b.get()],
@@ -65,10 +66,13 @@ fn found_group(
     let Some((&founder, others)) = members.split_first() else {
         return Err(unexpected("a group", "it would have no members"));
     };
-    let group = store.create_group(founder, prefix, "")?.id;
+    let group = match store.create_group(founder, prefix, "", usize::MAX)? {
+        CreateGroup::Created(group) => group.id,
+        other => return Err(unexpected("a group", &format!("{other:?}"))),
+    };
     let mut last_sequence = 0;
     for &member in others {
-        match store.join_group(member, group, members.len())? {
+        match store.join_group(member, group, members.len(), usize::MAX)? {
             JoinGroup::Joined { stamp, .. } => last_sequence = stamp.sequence,
             other => return Err(unexpected("a member", &format!("{other:?}"))),
         }

@@ -50,7 +50,8 @@ fn every_key_stands_in_the_files_of_the_cluster() {
     let text = std::fs::read_to_string(folder.join("proxy-1.toml")).expect("read");
     // A key that is misspelt makes its section name all that there are.
     for section in [
-        "proxy", "tls", "cluster", "admin", "registry", "redis", "limits", "log", "shutdown",
+        "proxy", "tls", "cluster", "admin", "registry", "redis", "limits", "clients", "log",
+        "shutdown",
     ] {
         let Err(error) = loaded(&format!("[{section}]\nno_such_key = 1")) else {
             panic!("an unknown key in [{section}] was taken");

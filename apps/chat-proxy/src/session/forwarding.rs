@@ -24,12 +24,13 @@ impl Session {
         let Ok(request) = RegisterRequest::decode(frame.content) else {
             return refuse(conn, UNREADABLE);
         };
-        if self.is_busy() {
+        if !self.takes_one_more() {
             return refuse(conn, TOO_MANY);
         }
         self.in_flight += 1;
         let mailbox = Arc::clone(&self.mailbox);
-        let call = request.call(&self.shared.services, self.shared.services.anonymous());
+        let services = &self.shared.services;
+        let call = request.call(services, services.anonymous(self.guard.address()));
         call.on_complete(move |result| {
             let answer = result.map(|reply| reply.message).unwrap_or_else(|error| {
                 let failure = Failure::of(&error, RegisterRequest::NAME, None);
@@ -52,14 +53,14 @@ impl Session {
         frame: RequestFrame,
     ) {
         let request_id = frame.request_id;
-        let is_busy = self.is_busy();
+        let takes_it = self.takes_one_more();
         let State::LoggedIn(active) = &mut self.state else {
             return refuse::<R>(conn, request_id, NOT_LOGGED_IN.0, NOT_LOGGED_IN.1);
         };
         let refused = match R::decode(frame.content) {
             Err(_) => UNREADABLE,
             Ok(request) if request.user_id() != active.user.get() => NOT_YOURSELF,
-            Ok(_) if is_busy => TOO_MANY,
+            Ok(_) if !takes_it => TOO_MANY,
             Ok(request) => {
                 self.in_flight += 1;
                 let conversation = request.conversation(active.user);

@@ -147,7 +147,7 @@ impl Session {
         if !matches!(self.state, State::Anonymous) {
             return refuse_login(conn, id, request_id, TWICE);
         }
-        if self.is_busy() {
+        if !self.takes_one_more() {
             return refuse_login(conn, id, request_id, TOO_MANY);
         }
         self.in_flight += 1;
@@ -168,7 +168,8 @@ impl Session {
             signed_out: None,
         }));
         let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
-        let call = call(&shared.services, shared.services.login(session));
+        let options = shared.services.login(session, self.guard.address());
+        let call = call(&shared.services, options);
         call.on_complete(move |result| {
             let result = result.map(|reply| reply.message);
             let answer = Answer {
@@ -248,7 +249,9 @@ impl Session {
             unacknowledged: BTreeMap::new(),
             queues: HashMap::new(),
             fetching: Fetching::default(),
+            messages: self.shared.paces.take(user),
         });
+        self.stop_expecting_login(conn);
         let pending = response.offline_message_list.unwrap_or_default().messages;
         for message in &pending {
             if let Some(conversation) = of_message(user, message) {
@@ -356,7 +359,11 @@ impl Session {
             .active(session)
             .map(|active| (active.user, std::mem::take(&mut active.token)));
         if let Some((user, token)) = ended {
+            if let State::LoggingOut(active, _) = &self.state {
+                self.keep_pace(active);
+            }
             self.state = State::Anonymous;
+            self.expect_login(conn);
             if !released {
                 self.shared.logouts.add_final(user, session, token);
             }

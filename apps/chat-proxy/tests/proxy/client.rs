@@ -49,6 +49,11 @@ impl Client {
         self.stream.write_all(bytes).expect("sent");
     }
 
+    /// Whether the proxy still takes what is sent.
+    pub(crate) fn try_send_raw(&mut self, bytes: &[u8]) -> bool {
+        self.stream.write_all(bytes).is_ok()
+    }
+
     /// One request and its answer.
     pub(crate) fn ask<A: Message + Default>(
         &mut self,

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 
 use bytes::Bytes;
 use chat_bus::{Bus, Claim, LoginPolicy, ProxyId, SessionRef};
+use chat_proto::client_address::ClientAddress;
 use chat_proto::conversation::{ConversationId, UserId};
 use chat_proto::ids::{MessageId, code, metadata};
 use chat_proto::messages::*;
@@ -75,6 +75,7 @@ pub(crate) struct Call {
     pub(crate) user: Option<i32>,
     pub(crate) proxy: Option<u64>,
     pub(crate) session: Option<u64>,
+    pub(crate) address: Option<ClientAddress>,
 }
 
 impl Fake {
@@ -152,6 +153,7 @@ impl Fake {
             user: metadata.get(metadata::USER).expect("an id"),
             proxy: metadata.get(metadata::PROXY).expect("an id"),
             session: metadata.get(metadata::SESSION).expect("an id"),
+            address: metadata.get(metadata::ADDRESS).expect("an address"),
         };
         self.script(|state| state.calls.push(call));
     }
@@ -472,90 +474,5 @@ impl GroupChatServiceRpc for Fake {
             error_code: code::SUCCESS,
             ..Default::default()
         }));
-    }
-}
-
-/// A bus whose subscriptions can be cut off.
-#[derive(Default)]
-pub(crate) struct CuttableBus {
-    inner: chat_bus::LocalBus,
-    subscribers: Mutex<Vec<Arc<Mutex<chat_bus::OnEvent>>>>,
-    is_cut: Arc<AtomicBool>,
-}
-
-impl CuttableBus {
-    /// Subscribers get no messages any more.
-    pub(crate) fn cut(&self) {
-        self.is_cut.store(true, Ordering::SeqCst);
-        self.tell(chat_bus::BusEvent::Lost);
-    }
-
-    /// Subscribers get messages again.
-    pub(crate) fn mend(&self) {
-        self.is_cut.store(false, Ordering::SeqCst);
-        self.tell(chat_bus::BusEvent::Connected);
-    }
-
-    fn tell(&self, event: chat_bus::BusEvent) {
-        for subscriber in &*self.subscribers.lock() {
-            (subscriber.lock())(event.clone());
-        }
-    }
-}
-
-impl Bus for CuttableBus {
-    fn claim(
-        &self,
-        user: i32,
-        session: SessionRef,
-        policy: LoginPolicy,
-    ) -> Result<Claim, chat_bus::BusError> {
-        self.inner.claim(user, session, policy)
-    }
-
-    fn release(&self, user: i32, session: SessionRef) -> Result<bool, chat_bus::BusError> {
-        self.inner.release(user, session)
-    }
-
-    fn locate(&self, users: &[i32]) -> Result<Vec<Option<SessionRef>>, chat_bus::BusError> {
-        self.inner.locate(users)
-    }
-
-    fn renew_lease(
-        &self,
-        proxy: ProxyId,
-        time_to_live: std::time::Duration,
-    ) -> Result<chat_bus::Lease, chat_bus::BusError> {
-        self.inner.renew_lease(proxy, time_to_live)
-    }
-
-    fn restore(
-        &self,
-        proxy: ProxyId,
-        sessions: &[(i32, u64)],
-    ) -> Result<Vec<i32>, chat_bus::BusError> {
-        self.inner.restore(proxy, sessions)
-    }
-
-    fn end_lease(&self, proxy: ProxyId) -> Result<(), chat_bus::BusError> {
-        self.inner.end_lease(proxy)
-    }
-
-    fn publish(&self, messages: &[(ProxyId, Bytes)]) -> Result<(), chat_bus::BusError> {
-        self.inner.publish(messages)
-    }
-
-    fn subscribe(&self, proxy: ProxyId, on_event: chat_bus::OnEvent) -> chat_bus::Subscription {
-        let on_event = Arc::new(Mutex::new(on_event));
-        self.subscribers.lock().push(Arc::clone(&on_event));
-        let is_cut = Arc::clone(&self.is_cut);
-        self.inner.subscribe(
-            proxy,
-            Box::new(move |event| {
-                if !is_cut.load(Ordering::SeqCst) {
-                    (on_event.lock())(event);
-                }
-            }),
-        )
     }
 }

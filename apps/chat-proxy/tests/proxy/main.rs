@@ -1,10 +1,12 @@
 //! A proxy between sockets and scripted services: every rule that it owes its clients.
 
 mod client;
+mod cuttable_bus;
 mod delivering;
 mod fake;
 mod framing;
 mod lifecycle;
+mod limits;
 mod program;
 mod requests;
 mod resuming;
@@ -20,7 +22,8 @@ use nexus_rpc::RpcProvider;
 use nexus_rpc::registry::{InProcessRegistry, Registry};
 
 use client::{Client, PATIENCE};
-use fake::{CuttableBus, Fake};
+use cuttable_bus::CuttableBus;
+use fake::Fake;
 
 /// A proxy, and all it needs.
 struct Setting {

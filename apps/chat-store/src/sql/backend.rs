@@ -7,7 +7,9 @@ use std::{
 
 use super::{
     append::{self, Duplicates},
-    conversations, friends, groups, pending,
+    conversations, friends,
+    groups::{self, JoinLimits},
+    pending,
     session::Session,
     tokens, users,
 };
@@ -138,8 +140,13 @@ impl<B: Backend> Store for B {
         self.read(|s| friends::list(s, user))
     }
 
-    fn add_friend(&self, user: UserId, friend: UserId) -> Result<AddFriend, StoreError> {
-        self.write(|s| friends::add(s, user, friend, now_ms()))
+    fn add_friend(
+        &self,
+        user: UserId,
+        friend: UserId,
+        friends_max: usize,
+    ) -> Result<AddFriend, StoreError> {
+        self.write(|s| friends::add(s, user, friend, friends_max, now_ms()))
     }
 
     fn delete_friend(&self, user: UserId, friend: UserId) -> Result<DeleteFriend, StoreError> {
@@ -151,10 +158,11 @@ impl<B: Backend> Store for B {
         creator: UserId,
         name: &str,
         description: &str,
-    ) -> Result<Group, StoreError> {
+        groups_max: usize,
+    ) -> Result<CreateGroup, StoreError> {
         within("group name", name, NAME_BYTES_MAX)?;
         within("group description", description, DESCRIPTION_BYTES_MAX)?;
-        self.write(|s| groups::create(s, creator, name, description))
+        self.write(|s| groups::create(s, creator, name, description, groups_max))
     }
 
     fn join_group(
@@ -162,8 +170,13 @@ impl<B: Backend> Store for B {
         user: UserId,
         group: GroupId,
         members_max: usize,
+        groups_max: usize,
     ) -> Result<JoinGroup, StoreError> {
-        self.write(|s| groups::join(s, user, group, members_max, now_ms()))
+        let limits = JoinLimits {
+            members_max,
+            groups_max,
+        };
+        self.write(|s| groups::join(s, user, group, limits, now_ms()))
     }
 
     fn leave_group(&self, user: UserId, group: GroupId) -> Result<LeaveGroup, StoreError> {

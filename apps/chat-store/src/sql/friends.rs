@@ -29,11 +29,13 @@ pub(super) fn add(
     s: &mut dyn Session,
     user: UserId,
     friend: UserId,
+    friends_max: usize,
     now_ms: i64,
 ) -> Result<AddFriend, DbError> {
     let Some(conversation) = ConversationId::pair(user, friend) else {
         return Ok(AddFriend::NoSuchUser);
     };
+    users::lock(s, &[user, friend])?;
     let mut names = users::names(s, &[user, friend])?;
     let (true, Some(friend_name)) = (names.contains_key(&user), names.remove(&friend)) else {
         return Ok(AddFriend::NoSuchUser);
@@ -42,6 +44,11 @@ pub(super) fn add(
     let sql = "SELECT user_id FROM friendship WHERE user_id = ? AND friend_id = ?";
     if s.first(sql, &[user.into(), friend.into()])?.is_some() {
         return Ok(AddFriend::AlreadyFriends);
+    }
+    for of in [user, friend] {
+        if count(s, of)? >= friends_max {
+            return Ok(AddFriend::TooManyFriends { of });
+        }
     }
     let rows = [[user.into(), friend.into()], [friend.into(), user.into()]];
     s.insert_rows("INSERT INTO friendship (user_id, friend_id)", &rows, "")?;
@@ -84,4 +91,10 @@ pub(super) fn delete(
     };
     conversations::notify(s, conversation, last_sequence, &notice, now_ms)
         .map(DeleteFriend::Deleted)
+}
+
+fn count(s: &mut dyn Session, user: UserId) -> Result<usize, DbError> {
+    let sql = "SELECT COUNT(*) FROM friendship WHERE user_id = ?";
+    s.first(sql, &[user.into()])?
+        .map_or(Ok(0), |row| row.count(0))
 }

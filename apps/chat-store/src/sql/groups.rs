@@ -7,11 +7,12 @@ use super::{
     conversations::{self, Notice},
     row::{Row, role_number},
     session::{Session, Value},
+    users,
 };
 use crate::{
     ConversationId, GroupId, UserId,
     error::DbError,
-    types::{DeleteGroup, Group, JoinGroup, LeaveGroup, Member, MessageKind, Role},
+    types::{CreateGroup, DeleteGroup, Group, JoinGroup, LeaveGroup, Member, MessageKind, Role},
 };
 
 pub(super) fn create(
@@ -19,7 +20,12 @@ pub(super) fn create(
     creator: UserId,
     name: &str,
     description: &str,
-) -> Result<Group, DbError> {
+    groups_max: usize,
+) -> Result<CreateGroup, DbError> {
+    users::lock(s, &[creator])?;
+    if count(s, creator)? >= groups_max {
+        return Ok(CreateGroup::TooManyGroups);
+    }
     let sql = "INSERT INTO chat_group (name, description, creator_id) VALUES (?, ?, ?)";
     let done = s.execute(sql, &[name.into(), description.into(), creator.into()])?;
     let id = i32::try_from(done.last_insert_id)
@@ -36,16 +42,26 @@ pub(super) fn create(
             "the creator of a group is no user".into(),
         ));
     }
-    Ok(group)
+    Ok(CreateGroup::Created(group))
+}
+
+/// Beyond which nobody joins.
+#[derive(Clone, Copy)]
+pub(super) struct JoinLimits {
+    /// Members of the group.
+    pub(super) members_max: usize,
+    /// Groups of the user.
+    pub(super) groups_max: usize,
 }
 
 pub(super) fn join(
     s: &mut dyn Session,
     user: UserId,
     group: GroupId,
-    members_max: usize,
+    limits: JoinLimits,
     now_ms: i64,
 ) -> Result<JoinGroup, DbError> {
+    users::lock(s, &[user])?;
     let conversation = ConversationId::group(group);
     let Some(last_sequence) = conversations::lock(s, conversation)? else {
         return Ok(JoinGroup::NoSuchGroup);
@@ -57,8 +73,11 @@ pub(super) fn join(
     if members.iter().any(|(member, _)| *member == user) {
         return Ok(JoinGroup::AlreadyMember);
     }
-    if members.len() >= members_max {
+    if members.len() >= limits.members_max {
         return Ok(JoinGroup::Full);
+    }
+    if count(s, user)? >= limits.groups_max {
+        return Ok(JoinGroup::TooManyGroups);
     }
     let notice = Notice {
         sender: user,
@@ -207,6 +226,13 @@ fn find(s: &mut dyn Session, group: GroupId) -> Result<Option<Group>, DbError> {
         &[group.into()],
     )?;
     Ok(assemble(&groups, &members)?.pop())
+}
+
+/// In how many groups a user is.
+fn count(s: &mut dyn Session, user: UserId) -> Result<usize, DbError> {
+    let sql = "SELECT COUNT(*) FROM group_member WHERE user_id = ?";
+    s.first(sql, &[user.into()])?
+        .map_or(Ok(0), |row| row.count(0))
 }
 
 fn name(s: &mut dyn Session, group: GroupId) -> Result<Option<String>, DbError> {

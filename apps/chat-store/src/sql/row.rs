@@ -54,6 +54,10 @@ impl Row {
         i32::try_from(self.i64(column)?).map_err(|_| wrong("number", column))
     }
 
+    pub(crate) fn count(&self, column: usize) -> Result<usize, DbError> {
+        usize::try_from(self.i64(column)?).map_err(|_| wrong("count", column))
+    }
+
     pub(crate) fn text(&self, column: usize) -> Result<String, DbError> {
         match self.cell(column)? {
             Cell::Text(text) => Ok(text.clone()),

@@ -58,3 +58,12 @@ pub(super) fn set_last_offline(s: &mut dyn Session, id: UserId, at_ms: i64) -> R
     s.execute(sql, &[at_ms.into(), id.into()])?;
     Ok(())
 }
+
+/// Locks those of some users that exist, for what is counted per user. To be done before anything else is
+/// locked.
+pub(super) fn lock(s: &mut dyn Session, ids: &[UserId]) -> Result<(), DbError> {
+    let keys: Vec<_> = ids.iter().map(|id| [(*id).into()]).collect();
+    let order_and_lock = format!("ORDER BY id {}", s.dialect().for_update());
+    s.query_in("SELECT id FROM user WHERE id", &keys, &order_and_lock)?;
+    Ok(())
+}

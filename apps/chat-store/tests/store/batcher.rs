@@ -145,16 +145,28 @@ impl Store for Scripted {
     fn friends(&self, _: UserId) -> Result<Vec<Friend>, StoreError> {
         unreachable!()
     }
-    fn add_friend(&self, _: UserId, _: UserId) -> Result<AddFriend, StoreError> {
+    fn add_friend(&self, _: UserId, _: UserId, _: usize) -> Result<AddFriend, StoreError> {
         unreachable!()
     }
     fn delete_friend(&self, _: UserId, _: UserId) -> Result<DeleteFriend, StoreError> {
         unreachable!()
     }
-    fn create_group(&self, _: UserId, _: &str, _: &str) -> Result<Group, StoreError> {
+    fn create_group(
+        &self,
+        _: UserId,
+        _: &str,
+        _: &str,
+        _: usize,
+    ) -> Result<CreateGroup, StoreError> {
         unreachable!()
     }
-    fn join_group(&self, _: UserId, _: GroupId, _: usize) -> Result<JoinGroup, StoreError> {
+    fn join_group(
+        &self,
+        _: UserId,
+        _: GroupId,
+        _: usize,
+        _: usize,
+    ) -> Result<JoinGroup, StoreError> {
         unreachable!()
     }
     fn leave_group(&self, _: UserId, _: GroupId) -> Result<LeaveGroup, StoreError> {

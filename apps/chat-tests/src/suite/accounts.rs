@@ -14,7 +14,7 @@ pub(super) fn register_and_login_answer_with_their_codes(system: &System) {
     assert_eq!(first.error_code, code::SUCCESS);
     assert!(first.user_id > 0);
     assert_eq!(
-        client.register(&name, "other").error_code,
+        client.register(&name, "another").error_code,
         code::REGISTER_NAME_TAKEN
     );
     assert_eq!(

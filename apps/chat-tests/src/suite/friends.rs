@@ -49,7 +49,7 @@ pub(super) fn messages_arrive_in_order_and_intact(system: &System) {
         "",
         "same",
         "same",
-        "\n\ttabs\u{0}",
+        "\n\ttabs\r\n",
     ];
     for text in texts {
         let answer = left.chat(b, text);
@@ -115,6 +115,9 @@ pub(super) fn only_friends_can_write(system: &System) {
     let large = "x".repeat(100_000);
     left.add_friend(right.user_id);
     assert_eq!(left.chat(right.user_id, &large).error_code, code::TOO_LARGE);
+    // What could do something to a terminal.
+    let control = left.chat(right.user_id, "\u{1b}[2J");
+    assert_eq!(control.error_code, code::INVALID);
 }
 
 pub(super) fn a_send_repeated_is_stored_once(system: &System) {

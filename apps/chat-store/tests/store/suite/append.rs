@@ -3,13 +3,13 @@
 use chat_store::*;
 
 use super::{
-    Servers, acked, acknowledge, committed, join, pair, pending_kinds, register, send, text,
-    with_id,
+    Servers, acked, acknowledge, committed, create_group, join, pair, pending_kinds, register,
+    send, text, with_id,
 };
 
 pub(crate) fn messages_get_the_next_sequences_in_order(servers: &Servers) {
     let (ann, bob, pair) = pair(&*servers.a);
-    let group = servers.a.create_group(ann, "group", "").unwrap().id;
+    let group = create_group(&*servers.a, ann, "group", "").id;
     join(&*servers.a, bob, group);
     let group = ConversationId::group(group);
     let batch = [
@@ -57,7 +57,7 @@ pub(crate) fn messages_get_the_next_sequences_in_order(servers: &Servers) {
 pub(crate) fn one_refused_message_fails_no_other(servers: &Servers) {
     let (ann, bob, pair) = pair(&*servers.a);
     let carl = register(&*servers.a, "carl");
-    let group = ConversationId::group(servers.a.create_group(bob, "group", "").unwrap().id);
+    let group = ConversationId::group(create_group(&*servers.a, bob, "group", "").id);
     let no_group = ConversationId::group(GroupId::new(i32::MAX).unwrap());
     let strangers = ConversationId::pair(ann, carl).unwrap();
     let long_time = NewMessage {
@@ -99,7 +99,7 @@ pub(crate) fn one_refused_message_fails_no_other(servers: &Servers) {
 
 pub(crate) fn a_repeated_send_is_stored_once(servers: &Servers) {
     let (ann, bob, conversation) = pair(&*servers.a);
-    let group = ConversationId::group(servers.a.create_group(ann, "group", "").unwrap().id);
+    let group = ConversationId::group(create_group(&*servers.a, ann, "group", "").id);
     let message = with_id(text(conversation, ann, "once"), u64::MAX);
     let batch = [
         message.clone(),

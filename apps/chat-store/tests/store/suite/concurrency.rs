@@ -5,7 +5,7 @@ use std::{collections::HashMap, sync::Mutex, thread};
 use chat_store::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
-use super::{Servers, befriend, join, pair, register, text, with_id};
+use super::{Servers, add_friend, befriend, create_group, join, pair, register, text, with_id};
 
 /// A stamp that a send got, and whether that send is the one that was stored.
 type Seen = (Stamp, bool);
@@ -15,7 +15,7 @@ pub(crate) fn sequences_have_no_gaps_under_eight_writers(servers: &Servers) {
     let seed: u64 = rand::rng().next_u64();
     println!("seed {seed}");
     let users: Vec<_> = (0..6).map(|_| register(&*servers.a, "user")).collect();
-    let group = servers.a.create_group(users[0], "group", "").unwrap().id;
+    let group = create_group(&*servers.a, users[0], "group", "").id;
     let mut conversations = vec![ConversationId::group(group)];
     for (index, user) in users.iter().enumerate().skip(1) {
         join(&*servers.a, *user, group);
@@ -107,18 +107,18 @@ pub(crate) fn sequences_have_no_gaps_under_eight_writers(servers: &Servers) {
 pub(crate) fn changes_and_messages_at_once_keep_the_sequence(servers: &Servers) {
     const ROUNDS: usize = 20;
     let (ann, bob, pair) = pair(&*servers.a);
-    let group = servers.a.create_group(ann, "group", "").unwrap().id;
+    let group = create_group(&*servers.a, ann, "group", "").id;
     let group_talk = ConversationId::group(group);
     thread::scope(|scope| {
         scope.spawn(|| {
             for _ in 0..ROUNDS {
                 servers.b.delete_friend(bob, ann).unwrap();
-                servers.b.add_friend(bob, ann).unwrap();
+                add_friend(&*servers.b, bob, ann);
             }
         });
         scope.spawn(|| {
             for _ in 0..ROUNDS {
-                servers.a.join_group(bob, group, 10).unwrap();
+                servers.a.join_group(bob, group, 10, 1000).unwrap();
                 servers.a.leave_group(bob, group).unwrap();
             }
         });

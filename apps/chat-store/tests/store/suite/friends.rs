@@ -4,7 +4,7 @@ use std::thread;
 
 use chat_store::*;
 
-use super::{Servers, befriend, pair, pending_kinds, register, send};
+use super::{Servers, add_friend, befriend, pair, pending_kinds, register, send};
 
 pub(crate) fn friends_see_each_other(servers: &Servers) {
     let (ann, bob) = (register(&*servers.a, "ann"), register(&*servers.a, "bob"));
@@ -12,7 +12,7 @@ pub(crate) fn friends_see_each_other(servers: &Servers) {
     assert!(!servers.a.is_participant(ann, conversation).unwrap());
 
     let bob_name = servers.a.names(&[bob]).unwrap().remove(&bob).unwrap();
-    let AddFriend::Added { stamp, friend_name } = servers.a.add_friend(ann, bob).unwrap() else {
+    let AddFriend::Added { stamp, friend_name } = add_friend(&*servers.a, ann, bob) else {
         panic!("not added");
     };
     assert_eq!((stamp.sequence, &friend_name), (1, &bob_name));
@@ -41,26 +41,11 @@ pub(crate) fn friends_see_each_other(servers: &Servers) {
 pub(crate) fn friends_are_made_once_and_of_others_who_exist(servers: &Servers) {
     let (ann, bob, conversation) = pair(&*servers.a);
     let nobody = UserId::new(i32::MAX).unwrap();
-    assert_eq!(
-        servers.a.add_friend(ann, bob).unwrap(),
-        AddFriend::AlreadyFriends
-    );
-    assert_eq!(
-        servers.b.add_friend(bob, ann).unwrap(),
-        AddFriend::AlreadyFriends
-    );
-    assert_eq!(
-        servers.a.add_friend(ann, nobody).unwrap(),
-        AddFriend::NoSuchUser
-    );
-    assert_eq!(
-        servers.a.add_friend(nobody, ann).unwrap(),
-        AddFriend::NoSuchUser
-    );
-    assert_eq!(
-        servers.a.add_friend(ann, ann).unwrap(),
-        AddFriend::NoSuchUser
-    );
+    assert_eq!(add_friend(&*servers.a, ann, bob), AddFriend::AlreadyFriends);
+    assert_eq!(add_friend(&*servers.b, bob, ann), AddFriend::AlreadyFriends);
+    assert_eq!(add_friend(&*servers.a, ann, nobody), AddFriend::NoSuchUser);
+    assert_eq!(add_friend(&*servers.a, nobody, ann), AddFriend::NoSuchUser);
+    assert_eq!(add_friend(&*servers.a, ann, ann), AddFriend::NoSuchUser);
     assert_eq!(servers.a.conversations(ann).unwrap()[0].last_sequence, 1);
     assert_eq!(
         pending_kinds(&*servers.a, bob),
@@ -122,8 +107,8 @@ pub(crate) fn two_who_add_each_other_at_once_become_friends_once(servers: &Serve
     for _ in 0..10 {
         let (ann, bob) = (register(&*servers.a, "ann"), register(&*servers.a, "bob"));
         let outcomes: Vec<_> = thread::scope(|scope| {
-            let one = scope.spawn(|| servers.a.add_friend(ann, bob).unwrap());
-            let other = scope.spawn(|| servers.b.add_friend(bob, ann).unwrap());
+            let one = scope.spawn(|| add_friend(&*servers.a, ann, bob));
+            let other = scope.spawn(|| add_friend(&*servers.b, bob, ann));
             [one, other].map(|thread| thread.join().unwrap()).into()
         });
         let already = outcomes
@@ -133,4 +118,52 @@ pub(crate) fn two_who_add_each_other_at_once_become_friends_once(servers: &Serve
         assert_eq!(already, 1, "{outcomes:?}");
         assert_eq!(servers.a.conversations(ann).unwrap()[0].last_sequence, 1);
     }
+}
+
+pub(crate) fn nobody_has_more_friends_than_allowed(servers: &Servers) {
+    let users = ["ann", "bob", "carl", "dora"].map(|name| register(&*servers.a, name));
+    let [ann, bob, carl, dora] = users;
+    befriend(&*servers.a, ann, bob);
+    befriend(&*servers.a, carl, ann);
+    for (user, friend) in [(ann, dora), (dora, ann)] {
+        assert_eq!(
+            servers.b.add_friend(user, friend, 2).unwrap(),
+            AddFriend::TooManyFriends { of: ann }
+        );
+    }
+    // Those who are friends are told that first, and one who goes makes room.
+    assert_eq!(
+        servers.b.add_friend(ann, bob, 2).unwrap(),
+        AddFriend::AlreadyFriends
+    );
+    servers.a.delete_friend(bob, ann).unwrap();
+    assert!(matches!(
+        servers.b.add_friend(ann, dora, 2).unwrap(),
+        AddFriend::Added { .. }
+    ));
+}
+
+pub(crate) fn however_many_are_added_at_once_there_are_no_more_friends_than_allowed(
+    servers: &Servers,
+) {
+    const FRIENDS_MAX: usize = 3;
+    let ann = register(&*servers.a, "ann");
+    let others: Vec<UserId> = (0..8).map(|_| register(&*servers.a, "other")).collect();
+    thread::scope(|scope| {
+        for (index, &other) in others.iter().enumerate() {
+            let store = if index % 2 == 0 {
+                &servers.a
+            } else {
+                &servers.b
+            };
+            // From either side.
+            let (user, friend) = if index % 4 < 2 {
+                (ann, other)
+            } else {
+                (other, ann)
+            };
+            scope.spawn(move || store.add_friend(user, friend, FRIENDS_MAX).unwrap());
+        }
+    });
+    assert_eq!(servers.a.friends(ann).unwrap().len(), FRIENDS_MAX);
 }

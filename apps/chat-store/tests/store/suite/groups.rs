@@ -4,7 +4,7 @@ use std::{collections::HashMap, thread};
 
 use chat_store::*;
 
-use super::{Servers, join, pending_kinds, register, send};
+use super::{Servers, create_group, join, pending_kinds, register, send};
 
 fn ids(group: &Group) -> Vec<(UserId, Role)> {
     group
@@ -16,7 +16,7 @@ fn ids(group: &Group) -> Vec<(UserId, Role)> {
 
 pub(crate) fn a_creator_is_the_admin_and_has_nothing_pending(servers: &Servers) {
     let ann = register(&*servers.a, "ann");
-    let group = servers.a.create_group(ann, "Rust 中文 🦀", "").unwrap();
+    let group = create_group(&*servers.a, ann, "Rust 中文 🦀", "");
     assert_eq!(
         (group.name.as_str(), group.description.as_str()),
         ("Rust 中文 🦀", "")
@@ -37,17 +37,22 @@ pub(crate) fn a_creator_is_the_admin_and_has_nothing_pending(servers: &Servers) 
     assert_eq!(pending_kinds(&*servers.b, ann), []);
 
     let nobody = UserId::new(i32::MAX).unwrap();
-    assert!(servers.a.create_group(nobody, "of nobody", "").is_err());
+    assert!(
+        servers
+            .a
+            .create_group(nobody, "of nobody", "", 1000)
+            .is_err()
+    );
     assert!(servers.a.groups(nobody).unwrap().is_empty());
 }
 
 pub(crate) fn joining_tells_the_others_and_leaves_the_past_behind(servers: &Servers) {
     let (ann, bob) = (register(&*servers.a, "ann"), register(&*servers.a, "bob"));
-    let group = servers.a.create_group(ann, "group", "about").unwrap();
+    let group = create_group(&*servers.a, ann, "group", "about");
     let conversation = ConversationId::group(group.id);
     send(&*servers.a, conversation, ann, "to myself");
 
-    let JoinGroup::Joined { stamp, group } = servers.b.join_group(bob, group.id, 10).unwrap()
+    let JoinGroup::Joined { stamp, group } = servers.b.join_group(bob, group.id, 10, 1000).unwrap()
     else {
         panic!("not joined");
     };
@@ -68,9 +73,9 @@ pub(crate) fn joining_tells_the_others_and_leaves_the_past_behind(servers: &Serv
 
 pub(crate) fn joining_is_refused_with_the_reason(servers: &Servers) {
     let users = ["ann", "bob", "carl"].map(|name| register(&*servers.a, name));
-    let group = servers.a.create_group(users[0], "group", "").unwrap().id;
+    let group = create_group(&*servers.a, users[0], "group", "").id;
     let none = GroupId::new(i32::MAX).unwrap();
-    let refused = |user, group| servers.b.join_group(user, group, 2).unwrap();
+    let refused = |user, group| servers.b.join_group(user, group, 2, 1000).unwrap();
     assert_eq!(refused(users[1], none), JoinGroup::NoSuchGroup);
     assert_eq!(refused(users[0], group), JoinGroup::AlreadyMember);
     join(&*servers.a, users[1], group);
@@ -79,7 +84,7 @@ pub(crate) fn joining_is_refused_with_the_reason(servers: &Servers) {
     assert!(
         servers
             .a
-            .join_group(UserId::new(i32::MAX).unwrap(), group, 9)
+            .join_group(UserId::new(i32::MAX).unwrap(), group, 9, 1000)
             .is_err()
     );
     assert_eq!(
@@ -92,7 +97,7 @@ pub(crate) fn joining_is_refused_with_the_reason(servers: &Servers) {
 
 pub(crate) fn who_left_reads_nothing_more(servers: &Servers) {
     let (ann, bob) = (register(&*servers.a, "ann"), register(&*servers.a, "bob"));
-    let group = servers.a.create_group(ann, "group", "").unwrap().id;
+    let group = create_group(&*servers.a, ann, "group", "").id;
     let conversation = ConversationId::group(group);
     assert_eq!(
         servers.a.leave_group(bob, group).unwrap(),
@@ -134,7 +139,7 @@ pub(crate) fn who_left_reads_nothing_more(servers: &Servers) {
 pub(crate) fn an_admin_who_leaves_hands_over_to_the_longest_standing(servers: &Servers) {
     // Ids against the order of joining.
     let users = ["ann", "bob", "carl"].map(|name| register(&*servers.a, name));
-    let group = servers.a.create_group(users[2], "group", "").unwrap().id;
+    let group = create_group(&*servers.a, users[2], "group", "").id;
     join(&*servers.a, users[1], group);
     join(&*servers.a, users[0], group);
     let left = servers.b.leave_group(users[2], group).unwrap();
@@ -162,7 +167,7 @@ pub(crate) fn an_admin_who_leaves_hands_over_to_the_longest_standing(servers: &S
 
 pub(crate) fn the_last_to_leave_takes_the_group_along(servers: &Servers) {
     let (ann, bob) = (register(&*servers.a, "ann"), register(&*servers.a, "bob"));
-    let group = servers.a.create_group(ann, "group", "").unwrap().id;
+    let group = create_group(&*servers.a, ann, "group", "").id;
     let left = servers.a.leave_group(ann, group).unwrap();
     let LeaveGroup::Left {
         members, new_admin, ..
@@ -172,20 +177,20 @@ pub(crate) fn the_last_to_leave_takes_the_group_along(servers: &Servers) {
     };
     assert_eq!((members, new_admin), (vec![], None));
     assert_eq!(
-        servers.b.join_group(bob, group, 10).unwrap(),
+        servers.b.join_group(bob, group, 10, 1000).unwrap(),
         JoinGroup::NoSuchGroup
     );
     assert_eq!(
         servers.b.delete_group(ann, group).unwrap(),
         DeleteGroup::NoSuchGroup
     );
-    let next = servers.a.create_group(ann, "next", "").unwrap().id;
+    let next = create_group(&*servers.a, ann, "next", "").id;
     assert!(next > group, "an id was given out again");
 }
 
 pub(crate) fn only_the_admin_deletes(servers: &Servers) {
     let users = ["ann", "bob", "carl"].map(|name| register(&*servers.a, name));
-    let group = servers.a.create_group(users[0], "group", "").unwrap().id;
+    let group = create_group(&*servers.a, users[0], "group", "").id;
     join(&*servers.a, users[1], group);
     let delete = |user, group| servers.b.delete_group(user, group).unwrap();
     assert_eq!(delete(users[1], group), DeleteGroup::NotAdmin);
@@ -208,7 +213,7 @@ pub(crate) fn only_the_admin_deletes(servers: &Servers) {
 
 pub(crate) fn a_deleted_group_is_still_told_of(servers: &Servers) {
     let (ann, bob) = (register(&*servers.a, "ann"), register(&*servers.a, "bob"));
-    let group = servers.a.create_group(ann, "the name", "").unwrap().id;
+    let group = create_group(&*servers.a, ann, "the name", "").id;
     let conversation = ConversationId::group(group);
     join(&*servers.a, bob, group);
     send(&*servers.a, conversation, ann, "the last word");
@@ -237,9 +242,9 @@ pub(crate) fn a_deleted_group_is_still_told_of(servers: &Servers) {
 
 pub(crate) fn all_groups_come_with_all_members(servers: &Servers) {
     let users = ["ann", "bob", "carl"].map(|name| register(&*servers.a, name));
-    let one = servers.a.create_group(users[0], "one", "1").unwrap().id;
-    let two = servers.a.create_group(users[1], "two", "2").unwrap().id;
-    let three = servers.a.create_group(users[2], "three", "3").unwrap().id;
+    let one = create_group(&*servers.a, users[0], "one", "1").id;
+    let two = create_group(&*servers.a, users[1], "two", "2").id;
+    let three = create_group(&*servers.a, users[2], "three", "3").id;
     join(&*servers.a, users[1], one);
     join(&*servers.a, users[2], one);
     join(&*servers.a, users[0], two);
@@ -269,7 +274,7 @@ pub(crate) fn all_groups_come_with_all_members(servers: &Servers) {
 pub(crate) fn a_full_group_stays_full_when_many_join_at_once(servers: &Servers) {
     const MEMBERS_MAX: usize = 4;
     let ann = register(&*servers.a, "ann");
-    let group = servers.a.create_group(ann, "group", "").unwrap().id;
+    let group = create_group(&*servers.a, ann, "group", "").id;
     let others: Vec<_> = (0..8).map(|_| register(&*servers.a, "other")).collect();
     thread::scope(|scope| {
         for (index, user) in others.into_iter().enumerate() {
@@ -278,7 +283,7 @@ pub(crate) fn a_full_group_stays_full_when_many_join_at_once(servers: &Servers) 
             } else {
                 &servers.b
             };
-            scope.spawn(move || store.join_group(user, group, MEMBERS_MAX).unwrap());
+            scope.spawn(move || store.join_group(user, group, MEMBERS_MAX, 1000).unwrap());
         }
     });
     assert_eq!(servers.a.group_members(group).unwrap().len(), MEMBERS_MAX);
@@ -288,4 +293,39 @@ pub(crate) fn a_full_group_stays_full_when_many_join_at_once(servers: &Servers) 
         .unwrap();
     let sequences: Vec<_> = history.iter().map(|message| message.sequence).collect();
     assert_eq!(sequences, [1, 2, 3]);
+}
+
+pub(crate) fn nobody_is_in_more_groups_than_allowed(servers: &Servers) {
+    let (ann, bob) = (register(&*servers.a, "ann"), register(&*servers.a, "bob"));
+    let group = create_group(&*servers.a, bob, "of bob", "").id;
+    let other = create_group(&*servers.a, bob, "another", "").id;
+    join(&*servers.a, ann, group);
+    create_group(&*servers.a, ann, "of ann", "");
+    assert_eq!(
+        servers.b.join_group(ann, other, 10, 2).unwrap(),
+        JoinGroup::TooManyGroups
+    );
+    assert_eq!(
+        servers.b.create_group(ann, "one more", "", 2).unwrap(),
+        CreateGroup::TooManyGroups
+    );
+    assert_eq!(servers.a.groups(ann).unwrap().len(), 2);
+    servers.a.leave_group(ann, group).unwrap();
+    assert!(matches!(
+        servers.b.join_group(ann, other, 10, 2).unwrap(),
+        JoinGroup::Joined { .. }
+    ));
+
+    // However many at once.
+    thread::scope(|scope| {
+        for index in 0..6 {
+            let store = if index % 2 == 0 {
+                &servers.a
+            } else {
+                &servers.b
+            };
+            scope.spawn(move || store.create_group(ann, "more", "", 4).unwrap());
+        }
+    });
+    assert_eq!(servers.a.groups(ann).unwrap().len(), 4);
 }

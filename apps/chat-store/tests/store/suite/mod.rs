@@ -53,6 +53,8 @@ macro_rules! conformance {
                 ending_a_friendship_tells_the_other_one
                 a_renewed_friendship_goes_on_with_the_sequence
                 two_who_add_each_other_at_once_become_friends_once
+                nobody_has_more_friends_than_allowed
+                however_many_are_added_at_once_there_are_no_more_friends_than_allowed
             }
             groups {
                 a_creator_is_the_admin_and_has_nothing_pending
@@ -65,6 +67,7 @@ macro_rules! conformance {
                 a_deleted_group_is_still_told_of
                 all_groups_come_with_all_members
                 a_full_group_stays_full_when_many_join_at_once
+                nobody_is_in_more_groups_than_allowed
             }
             append {
                 messages_get_the_next_sequences_in_order
@@ -129,14 +132,33 @@ pub(crate) fn pair(store: &dyn Store) -> (UserId, UserId, ConversationId) {
 }
 
 pub(crate) fn befriend(store: &dyn Store, user: UserId, friend: UserId) -> Stamp {
-    match store.add_friend(user, friend).unwrap() {
+    match add_friend(store, user, friend) {
         AddFriend::Added { stamp, .. } => stamp,
         other => panic!("{other:?}"),
     }
 }
 
+pub(crate) fn add_friend(store: &dyn Store, user: UserId, friend: UserId) -> AddFriend {
+    store.add_friend(user, friend, 1000).unwrap()
+}
+
+pub(crate) fn create_group(
+    store: &dyn Store,
+    creator: UserId,
+    name: &str,
+    description: &str,
+) -> Group {
+    match store
+        .create_group(creator, name, description, 1000)
+        .unwrap()
+    {
+        CreateGroup::Created(group) => group,
+        CreateGroup::TooManyGroups => panic!("too many groups"),
+    }
+}
+
 pub(crate) fn join(store: &dyn Store, user: UserId, group: GroupId) -> Stamp {
-    match store.join_group(user, group, 1000).unwrap() {
+    match store.join_group(user, group, 1000, 1000).unwrap() {
         JoinGroup::Joined { stamp, .. } => stamp,
         other => panic!("{other:?}"),
     }

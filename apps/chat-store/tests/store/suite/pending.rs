@@ -5,7 +5,9 @@ use std::{collections::BTreeMap, time::Instant};
 use chat_store::*;
 use rand::{Rng, RngExt, SeedableRng, rngs::StdRng};
 
-use super::{NO_LIMIT, Servers, acknowledge, befriend, join, pair, register, send, text};
+use super::{
+    NO_LIMIT, Servers, acknowledge, befriend, create_group, join, pair, register, send, text,
+};
 
 fn contents(page: &PendingPage) -> Vec<&str> {
     page.messages
@@ -269,7 +271,7 @@ pub(crate) fn a_long_history_is_not_read_for_a_few_pending(servers: &Servers) {
     assert!(short < long / 5, "{short:?} for {few}, {long:?} for {all}");
 
     // And of a conversation in which one is a late member.
-    let group = servers.a.create_group(ann, "group", "").unwrap().id;
+    let group = create_group(&*servers.a, ann, "group", "").id;
     join(&*servers.a, bob, group);
     assert_eq!(timed(NO_LIMIT).0, 10);
 }

@@ -4,7 +4,7 @@ use std::{sync::Arc, thread};
 
 use chat_store::*;
 
-use super::{Servers, register, unused_name};
+use super::{Servers, create_group, register, unused_name};
 
 pub(crate) fn a_registered_user_is_found(servers: &Servers) {
     let name = unused_name("ann");
@@ -90,7 +90,7 @@ pub(crate) fn texts_that_are_too_long_are_refused(servers: &Servers) {
         panic!("the name is taken");
     };
     let description = fits("组".into(), DESCRIPTION_BYTES_MAX);
-    let group = servers.a.create_group(id, &name, &description).unwrap();
+    let group = create_group(&*servers.a, id, &name, &description);
     assert_eq!(
         (group.name, group.description),
         (name.clone(), description.clone())
@@ -112,13 +112,13 @@ pub(crate) fn texts_that_are_too_long_are_refused(servers: &Servers) {
     too_long(
         servers
             .a
-            .create_group(id, &format!("{name}x"), "")
+            .create_group(id, &format!("{name}x"), "", 1000)
             .map(drop),
     );
     too_long(
         servers
             .a
-            .create_group(id, "short", &format!("{description}x"))
+            .create_group(id, "short", &format!("{description}x"), 1000)
             .map(drop),
     );
 }
