@@ -5,6 +5,7 @@
 //! library: what it checks is what any client may rely on.
 
 mod entrance;
+pub mod hostile;
 pub mod suite;
 mod wire;
 
