@@ -202,6 +202,9 @@ impl Answer {
         let Some(calls) = self.calls.take() else {
             return;
         };
+        if let Some(entered) = &mut self.entered {
+            entered.metadata = extras.metadata.clone();
+        }
         match &self.way {
             Way::Frame(id) => {
                 let mut meta = RpcMeta::for_success(*id);
@@ -322,8 +325,10 @@ impl Answer {
         let latency = self.received.elapsed();
         let request_bytes = self.request_bytes;
         if let Some(entered) = &self.entered {
+            let none = Metadata::default();
             let outcome = ServerOutcome {
                 error,
+                metadata: error.map_or(&entered.metadata, |_| &none),
                 latency,
                 request_bytes,
                 response_bytes,

@@ -4,7 +4,7 @@ use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::Duration;
 
-use crate::{CallContext, RpcError};
+use crate::{CallContext, Metadata, RpcError};
 
 /// Runs around every handler of a provider: to add metadata to the answer, log, measure, or refuse. A channel's
 /// counterpart is [`ClientInterceptor`](crate::ClientInterceptor).
@@ -41,6 +41,8 @@ pub trait ServerInterceptor: Send + Sync + 'static {
 pub struct ServerOutcome<'a> {
     /// What the call failed with; `None` after a success.
     pub error: Option<&'a RpcError>,
+    /// What goes out beside the answer; empty when it is an error.
+    pub metadata: &'a Metadata,
     /// From when the request had arrived until now, waiting included.
     pub latency: Duration,
     /// The request as it came: message, perhaps compressed, and attachment.
@@ -53,6 +55,8 @@ pub struct ServerOutcome<'a> {
 pub(super) struct Entered {
     context: CallContext,
     count: usize,
+    /// The answer's, once there is one.
+    pub(super) metadata: Metadata,
 }
 
 /// Runs every `before`, noting in `entered` what there is to leave.
@@ -67,6 +71,7 @@ pub(super) fn enter_all(
     let entered = entered.insert(Box::new(Entered {
         context: context.clone(),
         count: 0,
+        metadata: Metadata::default(),
     }));
     for interceptor in interceptors {
         interceptor.before(context)?;

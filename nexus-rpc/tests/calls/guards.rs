@@ -3,7 +3,8 @@
 use std::time::Instant;
 
 use nexus_rpc::{
-    AdaptiveLimit, ConcurrencyLimit, ProviderError, ServerInterceptor, ServerOutcome, TraceContext,
+    AdaptiveLimit, ConcurrencyLimit, Metadata, ProviderError, ServerInterceptor, ServerOutcome,
+    TraceContext,
 };
 
 use crate::*;
@@ -241,6 +242,39 @@ fn nothing_that_waited_beyond_its_deadline_is_run_and_all_else_is() {
     assert!(gates.into_iter().all(|gate| gate.wait().is_ok()));
     until("nothing is in work", || setting.provider.in_flight() == 0);
     assert_eq!((served, late, setting.seen.calls()), (20, 40, 23));
+}
+
+/// Adds to the answers' metadata, and keeps what goes out.
+struct Adding(Arc<Mutex<Vec<Metadata>>>);
+
+const ADDED: MetadataKey<u32> = MetadataKey::new("added");
+
+impl ServerInterceptor for Adding {
+    fn before(&self, call: &CallContext) -> Result<(), RpcError> {
+        call.set_response_metadata(ADDED, 7);
+        Ok(())
+    }
+
+    fn after(&self, _call: &CallContext, outcome: &ServerOutcome<'_>) {
+        self.0.lock().push(outcome.metadata.clone());
+    }
+}
+
+#[test]
+fn interceptors_add_to_the_answer_s_metadata_and_see_all_of_it() {
+    let seen = Arc::default();
+    let provider = RpcProvider::builder()
+        .service(ModesServer::new(Service::default()))
+        .interceptor(Adding(Arc::clone(&seen)))
+        .start("127.0.0.1:0".parse().unwrap())
+        .unwrap();
+    let client = ModesClient::new(channel_to([provider.local_addr()]));
+    let options = || CallOptions::timeout(LONG).with_metadata(K, "v".to_owned());
+    let reply = client.pooled_with(&text("a"), options()).wait().unwrap();
+    assert_eq!(reply.metadata.require(ADDED), Ok(7));
+    assert_eq!(reply.metadata.text("k"), Some("v"));
+    assert!(client.pooled_with(&text("fail"), options()).wait().is_err());
+    assert_eq!(*seen.lock(), [reply.metadata, Metadata::default()]);
 }
 
 struct Tracing(Arc<Mutex<Vec<Option<TraceContext>>>>);
