@@ -10,6 +10,7 @@
 //! | `client` | calling: [`RpcChannel`], its connections, and [`Call`] |
 //! | `metadata` | what goes along beside messages: [`Metadata`], [`MetadataKey`] |
 //! | `current`, `trace` | what a handler's own calls inherit: [`CallScope`], [`TraceContext`] |
+//! | `circuit` | what stands before a service's own dependencies: [`Circuit`] |
 //! | `policy` | what a channel decides: balancing, isolation, retries, backup requests; pure |
 //! | [`http`] | HTTP/1.1, the bytes: requests read, answers written; no socket, no page |
 //! | `bounds` | what time-outs and limits come to |
@@ -88,6 +89,7 @@
 //! `tls`: TLS (rustls) to and from providers, by `ChannelOptions::tls` and `ProviderOptions::tls`. Off by default.
 
 mod bounds;
+mod circuit;
 mod client;
 mod current;
 pub mod error;
@@ -100,6 +102,7 @@ mod service;
 mod trace;
 pub mod wire;
 
+pub use circuit::{Circuit, CircuitOptions, NoPassage, Passage};
 pub use client::{
     Answer, Backup, BackupOptions, Call, CallHead, CallOptions, ChannelOptions, ClientInterceptor,
     ClientOutcome, Connections, Credentials, EndpointInfo, EndpointState, RawMessage, Readiness,
