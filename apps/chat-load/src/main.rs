@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::error::Error;
 use std::net::SocketAddr;
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
@@ -38,6 +39,9 @@ struct CliOptions {
     /// Where a chat is; can be given several times. Default: a cluster of its own
     #[arg(long)]
     connect: Vec<SocketAddr>,
+    /// Of a cluster of its own: the folder of its programs. Default: they are built
+    #[arg(long)]
+    binaries: Option<PathBuf>,
     /// Of a cluster of its own: connect to the proxies, past nginx
     #[arg(long)]
     direct: bool,
@@ -105,9 +109,13 @@ fn main() -> ExitCode {
 /// Whether every promise was kept.
 fn run(options: &CliOptions) -> Result<bool, Box<dyn Error>> {
     let cluster = match options.connect.is_empty() {
-        true => Some(Cluster::start(ClusterOptions::new(build_binaries(
-            Profile::Release,
-        )?))?),
+        true => {
+            let binaries = match &options.binaries {
+                Some(folder) => folder.clone(),
+                None => build_binaries(Profile::Release)?,
+            };
+            Some(Cluster::start(ClusterOptions::new(binaries))?)
+        }
         false => None,
     };
     let shape = Shape {

@@ -12,8 +12,8 @@ use chat_store::{
 use super::{PASSWORD, SetupError, THREADS, empty_roster, fresh_prefix, in_parallel};
 use crate::roster::{Participants, Roster, Shape};
 
-/// Makes users, friendships and groups in the MySQL or MariaDB database at `url`, whose tables must be
-/// there. What their making has left pending counts as received.
+/// Makes users, friendships and groups in the MySQL or MariaDB database at `url`; its schema is brought up to
+/// date. What their making has left pending counts as received.
 ///
 /// # Errors
 /// See [`SetupError`].
@@ -22,6 +22,7 @@ pub fn seed(url: &str, shape: Shape) -> Result<Roster, SetupError> {
         connections_max: THREADS,
         ..MySqlOptions::new(url)
     })?;
+    store.prepare_schema()?;
     let (prefix, hash) = (fresh_prefix(), cheap_hash()?);
     let users = in_parallel(shape.users(), |index| {
         match store.create_user(&format!("{prefix} {index}"), &hash)? {
