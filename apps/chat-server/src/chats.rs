@@ -4,7 +4,6 @@
 //! many messages at once; the call is answered after the commit, and no thread waits for it.
 
 use std::num::NonZeroU64;
-use std::sync::Arc;
 
 use chat_proto::ids::code;
 use chat_proto::messages::{
@@ -12,8 +11,8 @@ use chat_proto::messages::{
     GroupChatServiceRpc, OneChatServiceRpc,
 };
 use chat_store::{
-    AppendOutcome, CONTENT_BYTES_MAX, ConversationId, GroupId, MessageKind, NewMessage, Stamp,
-    StoreError, StoredMessage, UserId,
+    AppendOutcome, CONTENT_BYTES_MAX, ConversationId, GroupId, MessageKind, NewMessage, QueueFull,
+    Stamp, StoreError, StoredMessage, UserId,
 };
 use nexus_rpc::{CallContext, Responder};
 
@@ -85,8 +84,6 @@ impl GroupChatServiceRpc for Services {
     }
 }
 
-type Answer = Box<dyn FnOnce(Result<Stamp, Failure>) + Send>;
-
 impl Services {
     fn send(
         &self,
@@ -106,28 +103,16 @@ impl Services {
                 "the message is too long",
             )));
         }
-        // Shared with the callback: a writer that does not take the message drops that unused.
-        let answer: Arc<parking_lot::Mutex<Option<Answer>>> =
-            Arc::new(parking_lot::Mutex::new(Some(Box::new(answer))));
         let publisher = self.publisher.clone();
         let sent = message.clone();
-        let on_done = {
-            let answer = Arc::clone(&answer);
-            Box::new(move |result: Result<AppendOutcome, StoreError>| {
-                let Some(answer) = answer.lock().take() else {
-                    return;
-                };
-                let result = outcome(result, store_failed, sent, |job| publisher.publish(job));
-                answer(result);
-            })
+        let on_done = move |result| {
+            answer(outcome(result, store_failed, sent, |job| {
+                publisher.publish(job);
+            }));
         };
-        if self.writer.submit(message, on_done).is_err()
-            && let Some(answer) = answer.lock().take()
-        {
-            answer(Err(Failure::new(
-                code::UNAVAILABLE,
-                "too many messages wait to be stored",
-            )));
+        if let Err(QueueFull(on_done)) = self.writer.submit(message, Box::new(on_done)) {
+            let reason = "too many messages wait to be stored".to_owned();
+            on_done(Err(StoreError::Unavailable(reason)));
         }
     }
 }

@@ -12,6 +12,7 @@
 
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
+    fmt,
     panic::{AssertUnwindSafe, catch_unwind},
     sync::Arc,
     thread,
@@ -36,7 +37,8 @@ pub struct WriterOptions {
     pub batch_max: usize,
     /// Acknowledgements that may wait, counted by user and conversation. Default 65,536.
     pub acks_max: usize,
-    /// How long acknowledgements wait for a message's commit to go with. Default 50 ms.
+    /// How long acknowledgements are gathered before they go with a commit: they cost it several
+    /// statements, however few they are. Default 100 ms.
     pub ack_flush: Duration,
     /// The longest pause before acknowledgements that could not be stored are tried again; the
     /// first one is `ack_flush`, and each is twice the one before. Default 5 s.
@@ -49,17 +51,23 @@ impl Default for WriterOptions {
             queue_max: 65_536,
             batch_max: 512,
             acks_max: 65_536,
-            ack_flush: Duration::from_millis(50),
+            ack_flush: Duration::from_millis(100),
             ack_retry_max: Duration::from_secs(5),
         }
     }
 }
 
-/// A message was not taken: too many wait, or the writer is shutting down. Its callback is dropped
-/// and not called.
-#[derive(Clone, Copy, PartialEq, Eq, Debug, thiserror::Error)]
+/// A message was not taken: too many wait, or the writer is shutting down. Its callback comes back
+/// uncalled.
+#[derive(thiserror::Error)]
 #[error("the queue of messages to be stored is full or closed")]
-pub struct QueueFull;
+pub struct QueueFull(pub OnDone);
+
+impl fmt::Debug for QueueFull {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("QueueFull")
+    }
+}
 
 /// How a shutdown ended.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -108,11 +116,11 @@ impl MessageWriter {
     /// blocks; any thread. Messages of one thread are stored in the order they were submitted.
     ///
     /// # Errors
-    /// [`QueueFull`]; then `on_done` is not called.
+    /// [`QueueFull`], with `on_done`.
     pub fn submit(&self, message: NewMessage, on_done: OnDone) -> Result<(), QueueFull> {
         let mut state = self.shared.state.lock();
         if state.phase != Phase::Running || state.queue.len() >= self.shared.options.queue_max {
-            return Err(QueueFull);
+            return Err(QueueFull(on_done));
         }
         state.queue.push_back(Submitted { message, on_done });
         drop(state);
@@ -211,10 +219,8 @@ struct Submitted {
 #[derive(Default)]
 struct WaitingAcks {
     waiting: HashMap<(UserId, ConversationId), u64>,
-    /// When they are stored at the latest; `None` while none wait.
+    /// When they are to be stored; `None` while none wait.
     due: Option<Instant>,
-    /// Until then the store is not bothered with them, after it failed.
-    not_before: Option<Instant>,
     failures: u32,
 }
 
@@ -267,7 +273,6 @@ impl WaitingAcks {
 
     fn stored(&mut self) {
         self.failures = 0;
-        self.not_before = None;
     }
 
     /// Takes back what could not be stored. (There was room for it before.)
@@ -281,7 +286,6 @@ impl WaitingAcks {
             .saturating_mul(factor)
             .min(options.ack_retry_max);
         self.failures = self.failures.saturating_add(1);
-        self.not_before = Some(now + pause);
         self.due = Some(now + pause);
     }
 }
@@ -311,11 +315,7 @@ impl Writer {
             if !state.queue.is_empty() || acks_due {
                 let count = state.queue.len().min(count_max);
                 let messages = state.queue.drain(..count).collect();
-                let acks_welcome = state
-                    .acks
-                    .not_before
-                    .is_none_or(|then| draining || then <= now);
-                let acks = match acks_welcome {
+                let acks = match acks_due {
                     true => state.acks.take(count_max, now),
                     false => Vec::new(),
                 };

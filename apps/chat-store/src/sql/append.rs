@@ -6,7 +6,8 @@
 //! | find messages that were stored before (only after a conflict) | 1 |
 //! | who may write where, and the senders' names | 1 for pairs, 1 for groups |
 //! | find those of the refused that were stored before (if there are any) | 1 |
-//! | write the new sequences and the messages | 2 |
+//! | write the new sequences | 1 for each number of messages that a conversation got |
+//! | write the messages | 1, or 2 |
 //! | read and move the cursors, if there are acknowledgements | 3 |
 
 use std::{
@@ -51,7 +52,7 @@ pub(super) fn append(
     plan.settle_allowed(s, &mut last_sequences, now_ms)?;
     // What is refused now may have been taken when it was sent first.
     plan.settle_stored_before(s, Fate::is_refused)?;
-    plan.write(s, &last_sequences)?;
+    plan.write(s)?;
     acknowledge(s, acks)?;
     plan.outcomes()
 }
@@ -193,20 +194,14 @@ impl<'a> Plan<'a> {
         Ok(())
     }
 
-    fn write(
-        &self,
-        s: &mut dyn Session,
-        last_sequences: &BTreeMap<ConversationId, u64>,
-    ) -> Result<(), DbError> {
+    fn write(&self, s: &mut dyn Session) -> Result<(), DbError> {
         let mut rows = Vec::with_capacity(self.batch.len());
-        let mut grown = BTreeMap::new();
+        let mut grown: BTreeMap<ConversationId, u64> = BTreeMap::new();
         for (fate, message) in self.fates.iter().zip(self.batch) {
             let Fate::Settled(AppendOutcome::Committed { stamp, .. }) = fate else {
                 continue;
             };
-            if let Some(last) = last_sequences.get(&message.conversation) {
-                grown.insert(message.conversation, *last);
-            }
+            *grown.entry(message.conversation).or_default() += 1;
             rows.push([
                 message.conversation.into(),
                 stamp.sequence.into(),
@@ -220,7 +215,7 @@ impl<'a> Plan<'a> {
                 stamp.created_at_ms.into(),
             ]);
         }
-        conversations::set_last_sequences(s, grown)?;
+        conversations::raise_last_sequences(s, &grown)?;
         s.insert_rows(INSERT_MESSAGE, &rows, "")
     }
 

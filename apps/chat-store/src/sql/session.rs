@@ -3,8 +3,9 @@
 use super::{dialect::Dialect, row::Row};
 use crate::{ConversationId, GroupId, UserId, error::DbError};
 
-/// The most rows that one statement reads or writes. Multi-row statements only come in powers of
-/// two up to this, so that a connection has few different ones to keep prepared.
+/// The most rows that one statement reads or writes. Lists of keys are filled up to a power of two, and
+/// inserts are cut where their number of rows has four significant bits, so that a connection has
+/// few different statements to keep prepared.
 pub(crate) const ROWS_MAX: usize = 256;
 
 /// A parameter of a statement.
@@ -100,6 +101,25 @@ impl dyn Session + '_ {
         Ok(found)
     }
 
+    /// `{before} IN (all keys)` with `first` as the first parameter, in as many statements as it takes.
+    pub(crate) fn execute_in<'v>(
+        &mut self,
+        before: &str,
+        first: Value<'v>,
+        keys: &[Value<'v>],
+    ) -> Result<(), DbError> {
+        for chunk in keys.chunks(ROWS_MAX) {
+            let Some(last) = chunk.last() else { break };
+            let width = chunk.len().next_power_of_two();
+            let mut params = vec![first];
+            params.extend_from_slice(chunk);
+            params.resize(1 + width, *last);
+            let list = self.dialect().key_list(width, 1);
+            self.execute(&format!("{before} IN {list}"), &params)?;
+        }
+        Ok(())
+    }
+
     /// `{before} VALUES (all rows) {after}`, in as many statements as it takes.
     pub(crate) fn insert_rows<'v, const WIDTH: usize>(
         &mut self,
@@ -124,7 +144,8 @@ impl dyn Session + '_ {
 /// The texts that one statement may carry: far below what either database takes in one packet.
 const STATEMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
-/// The largest power of two of the first rows that may go into one statement; at least one row.
+/// How many of the first rows go into the next statement: as many as may, rounded down to four
+/// significant bits; at least one.
 fn rows_of_next_insert<const WIDTH: usize>(rows: &[[Value<'_>; WIDTH]]) -> usize {
     let mut bytes = 0;
     let fitting = rows
@@ -135,7 +156,8 @@ fn rows_of_next_insert<const WIDTH: usize>(rows: &[[Value<'_>; WIDTH]]) -> usize
             bytes <= STATEMENT_BYTES_MAX
         })
         .count();
-    fitting.checked_ilog2().map_or(1, |power| 1 << power)
+    let dropped_bits = fitting.checked_ilog2().unwrap_or(0).saturating_sub(3);
+    (fitting >> dropped_bits << dropped_bits).max(1)
 }
 
 fn text_bytes(value: &Value<'_>) -> usize {
@@ -156,7 +178,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn inserts_are_split_into_powers_of_two() {
+    fn inserts_are_split_where_they_have_four_significant_bits() {
         let sizes = |count: usize| {
             let rows = vec![[Value::Int(1)]; count];
             let mut rest = rows.as_slice();
@@ -169,9 +191,11 @@ mod tests {
             sizes
         };
         assert_eq!(sizes(1), [1]);
-        assert_eq!(sizes(7), [4, 2, 1]);
+        assert_eq!(sizes(15), [15]);
+        assert_eq!(sizes(17), [16, 1]);
+        assert_eq!(sizes(103), [96, 7]);
         assert_eq!(sizes(256), [256]);
-        assert_eq!(sizes(600), [256, 256, 64, 16, 8]);
+        assert_eq!(sizes(600), [256, 256, 88]);
     }
 
     #[test]
