@@ -68,10 +68,10 @@ impl Directory {
         }
     }
 
-    /// Appends the sessions that get what is pushed to `user`.
-    pub(crate) fn find(&self, user: i32, found: &mut Vec<(SessionId, SessionMailbox)>) {
-        let users = self.users.read();
-        let entries = users.get(&user).into_iter().flatten();
+    /// Appends the sessions that get what is pushed to these users.
+    pub(crate) fn find(&self, users: &[i32], found: &mut Vec<(SessionId, SessionMailbox)>) {
+        let known = self.users.read();
+        let entries = users.iter().filter_map(|user| known.get(user)).flatten();
         found.extend(entries.map(|entry| (entry.session, Arc::clone(&entry.mailbox))));
     }
 

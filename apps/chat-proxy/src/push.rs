@@ -28,9 +28,7 @@ pub(crate) fn distribute(message: Bytes, directory: &Directory) {
             log::error!("a push names no conversation: {:#x}", push.conversation_id);
             continue;
         };
-        for &user in &push.user_ids {
-            directory.find(user, &mut found);
-        }
+        directory.find(&push.user_ids, &mut found);
         for (session, mailbox) in found.drain(..) {
             let arrival = arrival.clone();
             // A session that has ended meanwhile leaves it pending.
