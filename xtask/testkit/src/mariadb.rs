@@ -176,6 +176,9 @@ fn server_args(home: &Home, port: u16, tls: Option<&ServerFiles>) -> Result<Vec<
         "--max-connections=500".into(),
         "--innodb-buffer-pool-size=256M".into(),
         "--innodb-flush-log-at-trx-commit=1".into(),
+        // With the default of 96 MiB a chat under load fills it every few seconds, and each time
+        // pages are written that would be written once more soon.
+        "--innodb-log-file-size=512M".into(),
     ]);
     if let Some(tls) = tls {
         args.extend([
