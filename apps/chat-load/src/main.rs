@@ -52,6 +52,9 @@ struct CliOptions {
     /// Pairs of friends
     #[arg(long, default_value_t = 256)]
     pairs: usize,
+    /// In how many pairs each of their users is
+    #[arg(long, default_value_t = 1)]
+    friends: usize,
     /// Groups
     #[arg(long, default_value_t = 0)]
     groups: usize,
@@ -120,6 +123,7 @@ fn run(options: &CliOptions) -> Result<bool, Box<dyn Error>> {
     };
     let shape = Shape {
         pairs: options.pairs,
+        friends: options.friends,
         groups: options.groups,
         group_members: options.group_members,
         idle: options.idle,

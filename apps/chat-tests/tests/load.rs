@@ -31,7 +31,8 @@ fn start(listen: SocketAddr, data: &Path) -> Standalone {
 /// A load on pairs and groups of which everybody sends, logged in.
 fn load(address: SocketAddr, pace: Pace) -> Load {
     let shape = Shape {
-        pairs: 6,
+        pairs: 8,
+        friends: 2,
         groups: 2,
         group_members: 5,
         idle: 2,

@@ -10,7 +10,7 @@ use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 
 use super::{PASSWORD, SetupError, empty_roster, fresh_prefix, in_parallel};
-use crate::roster::{Participants, Roster, Shape};
+use crate::roster::{Dealt, Participants, Roster, Shape};
 
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The pause before what was refused for the moment is tried again.
@@ -31,15 +31,13 @@ pub fn register(addresses: &[SocketAddr], shape: Shape) -> Result<Roster, SetupE
         let answer: RegisterResponse = client.ask("registering", MessageId::REGISTER, &request)?;
         Ok(answer.user_id)
     })?;
-    let mut users = users.into_iter();
-    let pairs: Vec<_> = (0..shape.pairs)
-        .filter_map(|_| Some((users.next()?, users.next()?)))
-        .collect();
-    let groups: Vec<Vec<i32>> = (0..shape.groups)
-        .map(|_| users.by_ref().take(shape.group_members).collect())
-        .collect();
+    let Dealt {
+        pairs,
+        groups,
+        idle,
+    } = shape.deal(users);
     let mut roster = empty_roster();
-    roster.idle = users.collect();
+    roster.idle = idle;
     roster.conversations = in_parallel(pairs.len(), |index| {
         let (a, b) = pairs[index];
         let mut client = Client::log_in(addresses, index, a)?;

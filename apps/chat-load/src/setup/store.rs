@@ -10,7 +10,7 @@ use chat_store::{
 };
 
 use super::{PASSWORD, SetupError, THREADS, empty_roster, fresh_prefix, in_parallel};
-use crate::roster::{Participants, Roster, Shape};
+use crate::roster::{Dealt, Participants, Roster, Shape};
 
 /// Makes users, friendships and groups in the MySQL or MariaDB database at `url`; its schema is brought up to
 /// date. What their making has left pending counts as received.
@@ -30,15 +30,13 @@ pub fn seed(url: &str, shape: Shape) -> Result<Roster, SetupError> {
             CreateUser::NameTaken => Err(unexpected("a new user", "the name is taken")),
         }
     })?;
-    let mut users = users.into_iter();
-    let pairs: Vec<_> = (0..shape.pairs)
-        .filter_map(|_| Some((users.next()?, users.next()?)))
-        .collect();
-    let groups: Vec<Vec<UserId>> = (0..shape.groups)
-        .map(|_| users.by_ref().take(shape.group_members).collect())
-        .collect();
+    let Dealt {
+        pairs,
+        groups,
+        idle,
+    } = shape.deal(users);
     let mut roster = empty_roster();
-    roster.idle = users.map(UserId::get).collect();
+    roster.idle = idle.into_iter().map(UserId::get).collect();
 
     roster.conversations = in_parallel(pairs.len(), |index| {
         let (a, b) = pairs[index];
