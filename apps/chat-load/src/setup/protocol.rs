@@ -38,27 +38,44 @@ pub fn register(addresses: &[SocketAddr], shape: Shape) -> Result<Roster, SetupE
     } = shape.deal(users);
     let mut roster = empty_roster();
     roster.idle = idle;
-    roster.conversations = in_parallel(pairs.len(), |index| {
-        let (a, b) = pairs[index];
-        let mut client = Client::log_in(addresses, index, a)?;
+    // One connection for each user: a second login would end the first.
+    let by_user: Vec<_> = pairs.chunk_by(|one, next| one.0 == next.0).collect();
+    let made = in_parallel(by_user.len(), |index| {
+        befriend(addresses, index, by_user[index])
+    })?;
+    roster.conversations.extend(made.into_iter().flatten());
+    let made = in_parallel(groups.len(), |index| {
+        found_group(addresses, &prefix, &groups[index])
+    })?;
+    roster.conversations.extend(made);
+    Ok(roster)
+}
+
+/// Has one user, the first of each pair, add the others.
+fn befriend(
+    addresses: &[SocketAddr],
+    index: usize,
+    pairs: &[(i32, i32)],
+) -> Result<Vec<Participants>, SetupError> {
+    let Some(&(user_id, _)) = pairs.first() else {
+        return Ok(Vec::new());
+    };
+    let mut client = Client::log_in(addresses, index, user_id)?;
+    let mut add = |&(_, friend_id): &(i32, i32)| {
         let request = AddFriendRequest {
-            user_id: a,
-            friend_id: b,
+            user_id,
+            friend_id,
             ..Default::default()
         };
         let answer: AddFriendResponse =
             client.ask("adding a friend", MessageId::ADD_FRIEND, &request)?;
         Ok(Participants {
             group: None,
-            members: vec![a, b],
+            members: vec![user_id, friend_id],
             last_sequence: answer.sequence,
         })
-    })?;
-    let made = in_parallel(groups.len(), |index| {
-        found_group(addresses, &prefix, &groups[index])
-    })?;
-    roster.conversations.extend(made);
-    Ok(roster)
+    };
+    pairs.iter().map(&mut add).collect()
 }
 
 fn found_group(
