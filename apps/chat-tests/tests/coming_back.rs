@@ -192,6 +192,22 @@ fn killed_proxies_and_servers_lose_and_repeat_nothing() {
             place.cluster.server(index).restart().unwrap();
             place.wait_serving();
         }
+        // With nobody there to take a message, and then with nobody to connect to, for a while. (A
+        // proxy is not ready before it has found servers.)
+        talk.progress(30);
+        for index in [0, 1] {
+            place.cluster.server(index).kill();
+        }
+        for index in [0, 1] {
+            place.cluster.server(index).restart().unwrap();
+        }
+        talk.progress(30);
+        for index in [0, 1] {
+            place.cluster.proxy(index).kill();
+        }
+        for index in [0, 1] {
+            place.cluster.proxy(index).restart().unwrap();
+        }
         talk.progress(100);
     });
 }
