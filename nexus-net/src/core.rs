@@ -87,6 +87,8 @@ pub(crate) struct Core {
     pub(crate) drain_requests: Vec<ConnId>,
     pub(crate) ready_listeners: Vec<usize>,
     pub(crate) scratch: Scratch,
+    /// Whose incomplete frame was left in the buffer that it was read into.
+    pub(crate) in_scratch: Option<ConnId>,
     pub(crate) buffers: BufferPool,
     /// The loop has stopped: no connection is taken in any more.
     pub(crate) stopping: bool,
@@ -108,6 +110,7 @@ impl Core {
             drain_requests: Vec::new(),
             ready_listeners: Vec::new(),
             scratch: Scratch::default(),
+            in_scratch: None,
             buffers: BufferPool::default(),
             stopping: false,
             next_generation: 0,

@@ -22,7 +22,7 @@ const COPY_BYTES_MAX: usize = 1024;
 const SLICES_MAX: usize = 64;
 const TAIL_BYTES: usize = 4096;
 /// A buffer that grew beyond this is freed rather than pooled.
-const POOLED_BYTES_MAX: usize = 64 * 1024;
+const POOLED_BYTES_MAX: usize = 256 * 1024;
 /// Spare bytes of one loop: what a turn of many connections writes at once.
 const POOL_BYTES_MAX: usize = 4 << 20;
 const POOLED_QUEUES_MAX: usize = 1024;

@@ -15,6 +15,8 @@ const BUFFER_BYTES: usize = 4 * READ_BYTES;
 /// to there, just behind where the kernel's own pages begin, some processors (AMD's Zen 3 and 4) copy
 /// several times slower.
 const START: usize = 48;
+/// Less room than this is not worth a read of its own.
+const JOIN_BYTES_MIN: usize = 16 << 10;
 /// Buffers kept for later, 4 MiB. More are in use only while handlers or queues of output hold on to
 /// what was read; those are freed by whoever holds the last part.
 const RESTING_MAX: usize = 16;
@@ -44,6 +46,27 @@ impl Scratch {
             self.replace();
         }
         &mut self.current
+    }
+
+    /// The buffer as the last read into it has left it.
+    pub(crate) fn just_read(&mut self) -> &mut BytesMut {
+        &mut self.current
+    }
+
+    /// Puts the rest of the buffer behind what was read into it last, so that the next read goes on there.
+    /// `false`: something else lies there, or too little room is left.
+    pub(crate) fn join(&mut self, read: &mut BytesMut) -> bool {
+        let adjoins = read.as_ptr_range().end == self.current.as_ptr();
+        let fits = adjoins && self.current.capacity() >= JOIN_BYTES_MIN;
+        if fits {
+            read.unsplit(std::mem::take(&mut self.current));
+        }
+        fits
+    }
+
+    /// Takes the rest of the buffer back, behind a read.
+    pub(crate) fn part(&mut self, read: &mut BytesMut) {
+        self.current = read.split_off(read.len());
     }
 
     fn replace(&mut self) {

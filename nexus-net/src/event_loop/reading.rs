@@ -20,11 +20,23 @@ use crate::scratch::READ_BYTES;
 /// in the cache than after a thousand other connections were served.
 const EARLY_FLUSH_BYTES: usize = 8 << 10;
 
+/// From this size on the beginning of a frame is not copied to get the next read behind it.
+const LARGE_REST_BYTES: usize = 16 << 10;
+
 /// What one read brought, with what was left over before it.
 struct Input {
     bytes: BytesMut,
     count: usize,
-    from_partial: bool,
+    origin: Origin,
+}
+
+/// Where input lies.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// In the buffer that sockets are read into, at its end.
+    Scratch,
+    /// In memory of the connection.
+    Partial,
 }
 
 impl EventLoop {
@@ -76,7 +88,7 @@ impl EventLoop {
         let mut input = Input {
             bytes: std::mem::take(&mut state.partial),
             count: 0,
-            from_partial: true,
+            origin: Origin::Partial,
         };
         let offered = input.bytes.len();
         self.call(index, |handler, conn| handler.data(conn, &mut input.bytes));
@@ -111,14 +123,18 @@ impl EventLoop {
             self.core.abort(index, CloseReason::InputLimit);
             return;
         }
-        // The shared buffer must not be pinned by a few bytes, nor must a large frame that arrives
-        // in many reads be copied at each.
         let untouched = rest.len() == offered;
-        state.partial = if input.from_partial && untouched {
-            rest
-        } else {
-            BytesMut::from(&rest[..])
+        let large = rest.len() >= LARGE_REST_BYTES && !state.transport.is_encrypted();
+        let partial = match input.origin {
+            Origin::Partial if untouched => rest,
+            Origin::Scratch if large => {
+                self.core.leave_in_scratch(index);
+                rest
+            }
+            // The shared buffer must not be pinned by a few bytes.
+            Origin::Scratch | Origin::Partial => memory_of_its_own(&rest),
         };
+        self.core.conns[index].partial = partial;
     }
 
     /// Reads a closing connection to nowhere. Its peer may have to finish writing before it reads
@@ -149,21 +165,56 @@ impl EventLoop {
     }
 }
 
+impl Core {
+    /// Leaves a connection's incomplete frame where it was read, for the next read to go on behind it. There is
+    /// one such connection at a time: each of them holds the whole of a buffer.
+    fn leave_in_scratch(&mut self, index: usize) {
+        let id = self.conns[index].id(index);
+        let before = self.in_scratch.replace(id).filter(|&before| before != id);
+        if let Some(before) = before.and_then(|before| self.index_of(before)) {
+            let state = &mut self.conns[before];
+            state.partial = memory_of_its_own(&state.partial);
+        }
+    }
+}
+
+/// A copy, with room for a read behind it if many bytes are still to be expected.
+fn memory_of_its_own(rest: &[u8]) -> BytesMut {
+    if rest.len() < LARGE_REST_BYTES {
+        return BytesMut::from(rest);
+    }
+    let mut own = BytesMut::with_capacity(rest.len() + READ_BYTES);
+    own.extend_from_slice(rest);
+    own
+}
+
 /// Reads once. `None`: nothing more now.
 fn read_once(core: &mut Core, index: usize, max: usize) -> io::Result<Option<Input>> {
     let state = &mut core.conns[index];
     let room = max.min(READ_BYTES);
+    let mut partial = std::mem::take(&mut state.partial);
     // Bytes of an incomplete frame are few, as a rule, and gathered exactly; only when they are
     // many does the socket get room behind them, which saves copying a large frame.
-    let direct = state.partial.len() >= READ_BYTES && !state.transport.is_encrypted();
-    let mut partial = std::mem::take(&mut state.partial);
-    let from_partial = !partial.is_empty();
-    let scratch = core.scratch.buffer();
+    let direct = partial.len() >= LARGE_REST_BYTES && !state.transport.is_encrypted();
+    let in_scratch = direct && core.in_scratch == Some(state.id(index));
+    let scratch = &mut core.scratch;
+    let mut origin = match partial.is_empty() || in_scratch {
+        true => Origin::Scratch,
+        false => Origin::Partial,
+    };
     let count = if direct {
-        partial.reserve(READ_BYTES);
-        read_socket(state, &mut partial, room)
+        if !(in_scratch && scratch.join(&mut partial)) {
+            origin = Origin::Partial;
+            partial.reserve(READ_BYTES);
+        }
+        let room = room.min(partial.capacity() - partial.len());
+        let count = read_socket(state, &mut partial, room);
+        if origin == Origin::Scratch {
+            scratch.part(&mut partial);
+        }
+        count
     } else {
-        read_socket(state, scratch, room)
+        read_socket(state, scratch.buffer(), room)
     };
     let Some(count) = count? else {
         state.partial = partial;
@@ -177,13 +228,14 @@ fn read_once(core: &mut Core, index: usize, max: usize) -> io::Result<Option<Inp
     let bytes = if direct {
         partial
     } else {
-        state.peer_closed |= state.transport.decrypt(scratch)?;
-        if from_partial {
-            partial.extend_from_slice(scratch);
-            scratch.clear();
-            partial
+        let read = scratch.just_read();
+        state.peer_closed |= state.transport.decrypt(read)?;
+        if partial.is_empty() {
+            read.split()
         } else {
-            scratch.split()
+            partial.extend_from_slice(read);
+            read.clear();
+            partial
         }
     };
     if state.transport.has_pending() {
@@ -192,7 +244,7 @@ fn read_once(core: &mut Core, index: usize, max: usize) -> io::Result<Option<Inp
     Ok(Some(Input {
         bytes,
         count,
-        from_partial,
+        origin,
     }))
 }
 
