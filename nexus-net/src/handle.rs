@@ -14,6 +14,8 @@ use crate::{ConnId, LoopContext, LoopMetrics};
 
 thread_local! {
     static ON_LOOP: Cell<bool> = const { Cell::new(false) };
+    /// Asked for often, and the standard library counts references each time.
+    static THREAD: ThreadId = std::thread::current().id();
 }
 
 /// Whether the calling thread runs an event loop, and so must not block.
@@ -62,6 +64,10 @@ impl Inbox {
 
     pub(crate) fn push(&self, task: Task) -> Result<(), LoopGone> {
         self.queue.push(task).map_err(|_| LoopGone)
+    }
+
+    pub(crate) fn has_work(&self) -> bool {
+        self.queue.has_work()
     }
 
     pub(crate) fn may_sleep(&self) -> bool {
@@ -140,7 +146,7 @@ impl LoopHandle {
 
     /// Whether the calling thread is the loop's.
     pub fn is_current(&self) -> bool {
-        self.inbox.thread == std::thread::current().id()
+        THREAD.with(|&thread| self.inbox.thread == thread)
     }
 
     /// The loop's counters.

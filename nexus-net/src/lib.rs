@@ -111,7 +111,7 @@ pub use crate::address::Address;
 pub use crate::connection::{ConnId, Connection, ConnectionOptions};
 pub use crate::core::{LoopContext, TimerId};
 pub use crate::error::{CloseReason, Error};
-pub use crate::event_loop::EventLoop;
+pub use crate::event_loop::{EventLoop, LoopOptions};
 pub use crate::handle::{ConnHandle, LoopGone, LoopHandle, on_loop_thread};
 pub use crate::handler::Handler;
 pub use crate::loop_group::LoopGroup;

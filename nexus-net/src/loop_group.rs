@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::thread::JoinHandle;
 
-use crate::{Error, EventLoop, LoopHandle};
+use crate::{Error, EventLoop, LoopHandle, LoopOptions};
 
 /// A number of event loops, each on a thread of its own, named `<name>-<n>`.
 ///
@@ -17,11 +17,19 @@ pub struct LoopGroup {
 }
 
 impl LoopGroup {
-    /// Starts `count` loops.
+    /// Starts `count` loops with default options.
     ///
     /// # Errors
     /// [`Error::Options`] for a count of 0, [`Error::Thread`] or [`Error::Loop`] when the system refuses.
     pub fn start(name: &str, count: usize) -> Result<Self, Error> {
+        Self::start_with(name, count, &LoopOptions::default())
+    }
+
+    /// Starts `count` loops.
+    ///
+    /// # Errors
+    /// Those of [`start`](Self::start).
+    pub fn start_with(name: &str, count: usize, options: &LoopOptions) -> Result<Self, Error> {
         if count == 0 {
             return Err(Error::Options("a loop group needs at least one loop"));
         }
@@ -31,7 +39,7 @@ impl LoopGroup {
             next: AtomicUsize::new(0),
         };
         for n in 0..count {
-            let (handle, thread) = spawn(format!("{name}-{n}"))?;
+            let (handle, thread) = spawn(format!("{name}-{n}"), options.clone())?;
             group.handles.push(handle);
             group.threads.push(thread);
         }
@@ -63,12 +71,12 @@ impl Drop for LoopGroup {
     }
 }
 
-fn spawn(name: String) -> Result<(LoopHandle, JoinHandle<()>), Error> {
+fn spawn(name: String, options: LoopOptions) -> Result<(LoopHandle, JoinHandle<()>), Error> {
     // The loop is made on its thread and cannot leave it; its handle comes back.
     let (sender, receiver) = mpsc::sync_channel(1);
     let thread = std::thread::Builder::new()
         .name(name.clone())
-        .spawn(move || match EventLoop::new() {
+        .spawn(move || match EventLoop::with_options(&options) {
             Ok(event_loop) => {
                 let _ = sender.send(Ok(event_loop.handle()));
                 if let Err(error) = event_loop.run() {

@@ -86,6 +86,11 @@ impl<T, W: Wake> WakeQueue<T, W> {
 
     // ---- the loop ----
 
+    /// Whether something is queued, or the loop is to stop. For a loop that is awake: nobody wakes it.
+    pub(crate) fn has_work(&self) -> bool {
+        !self.queue.lock().items.is_empty() || self.stopping()
+    }
+
     /// To be called before the loop sleeps. `false`: there is work, do not.
     pub(crate) fn may_sleep(&self) -> bool {
         let queue = self.queue.lock();

@@ -1,19 +1,22 @@
 //! The loop itself: the order of a turn.
 //!
-//! `reading`, `handshake` and `lifecycle` drive the connections in it.
+//! `reading`, `handshake` and `lifecycle` drive the connections in it; `waiting` knows what comes between two.
 
 mod handshake;
 mod lifecycle;
 mod reading;
+mod waiting;
 
 use std::collections::VecDeque;
 use std::io;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 
+pub use self::waiting::LoopOptions;
+use self::waiting::Waiting;
 use crate::connection::Phase;
 use crate::core::{Core, Due, LoopContext, WAKER, listener_index};
 use crate::handle::{Inbox, Task, mark_loop_thread};
@@ -33,6 +36,7 @@ const TASKS_PER_TURN: usize = 4096;
 pub struct EventLoop {
     poll: Poll,
     events: Events,
+    waiting: Waiting,
     core: Core,
     /// By connection index; `None` while borrowed.
     handlers: Vec<Option<Box<dyn Handler>>>,
@@ -44,17 +48,26 @@ pub struct EventLoop {
 }
 
 impl EventLoop {
-    /// A loop for the calling thread.
+    /// A loop for the calling thread, with default options.
     ///
     /// # Errors
     /// [`Error::Loop`] when the system has no descriptors left for it.
     pub fn new() -> Result<Self, Error> {
+        Self::with_options(&LoopOptions::default())
+    }
+
+    /// A loop for the calling thread.
+    ///
+    /// # Errors
+    /// [`Error::Loop`] when the system has no descriptors left for it.
+    pub fn with_options(options: &LoopOptions) -> Result<Self, Error> {
         let poll = Poll::new().map_err(Error::Loop)?;
         let waker = mio::Waker::new(poll.registry(), WAKER).map_err(Error::Loop)?;
         let registry = poll.registry().try_clone().map_err(Error::Loop)?;
         Ok(Self {
             poll,
             events: Events::with_capacity(EVENTS_PER_POLL),
+            waiting: Waiting::new(options),
             core: Core::new(registry, Arc::new(Inbox::new(waker))),
             handlers: Vec::new(),
             tasks: Vec::new(),
@@ -98,16 +111,51 @@ impl EventLoop {
     // ---- the phases of a turn ----
 
     fn poll(&mut self) -> io::Result<()> {
+        if self.has_work() {
+            return self.poll_for(Some(Duration::ZERO));
+        }
+        let began = Instant::now();
+        if !self.look_around(began)? {
+            self.sleep()?;
+        }
+        self.waiting.waited(began.elapsed());
+        Ok(())
+    }
+
+    /// Polls again and again for as long as that is likely to find something; whether it has.
+    fn look_around(&mut self, began: Instant) -> io::Result<bool> {
+        let look_for = self.waiting.look_for();
+        let mut now = began;
+        while now.saturating_duration_since(began) < look_for {
+            self.poll_for(Some(Duration::ZERO))?;
+            // Nobody wakes the loop for what is posted now.
+            if !self.events.is_empty() || self.core.inbox.has_work() {
+                return Ok(true);
+            }
+            let before = now;
+            std::thread::yield_now();
+            now = Instant::now();
+            if now.saturating_duration_since(before) > look_for {
+                self.waiting.gave_way();
+                break;
+            }
+        }
+        Ok(false)
+    }
+
+    fn sleep(&mut self) -> io::Result<()> {
         // In this order: while there is work nobody needs to wake the loop.
-        let may_sleep = !self.has_work() && self.core.inbox.may_sleep();
-        let timeout = if may_sleep {
-            self.core.until_next_timer()
-        } else {
-            Some(Duration::ZERO)
+        let timeout = match self.core.inbox.may_sleep() {
+            true => self.core.until_next_timer(),
+            false => Some(Duration::ZERO),
         };
-        let result = self.poll.poll(&mut self.events, timeout);
+        let result = self.poll_for(timeout);
         self.core.inbox.woke();
-        match result {
+        result
+    }
+
+    fn poll_for(&mut self, timeout: Option<Duration>) -> io::Result<()> {
+        match self.poll.poll(&mut self.events, timeout) {
             Err(error) if error.kind() == io::ErrorKind::Interrupted => {
                 self.events.clear();
                 Ok(())

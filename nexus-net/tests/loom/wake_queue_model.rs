@@ -72,11 +72,14 @@ impl Loop {
     }
 
     fn turn(&mut self, poll: Poll) {
-        self.eventfd.naps.fetch_add(1, Ordering::Relaxed);
-        if self.queue.may_sleep() && poll == Poll::Waker {
-            self.eventfd.sleep();
+        // What it finds while it looks around nobody has to wake it for.
+        if !self.queue.has_work() {
+            self.eventfd.naps.fetch_add(1, Ordering::Relaxed);
+            if self.queue.may_sleep() && poll == Poll::Waker {
+                self.eventfd.sleep();
+            }
+            self.queue.woke();
         }
-        self.queue.woke();
         let mut items = Vec::new();
         self.queue.take(&mut items);
         self.taken.append(&mut items);
