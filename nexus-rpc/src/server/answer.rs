@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use nexus_net::{Address, ConnHandle};
+use nexus_net::{Address, ConnHandle, ConnId};
 use prost::Message;
 
 use super::interceptor::{Entered, ServerOutcome, leave_all};
@@ -128,9 +128,10 @@ pub(super) enum Way {
     Http(Arc<WebReply>),
 }
 
-/// The output of the connection whose handler this thread is running.
+/// The output of the connection whose handler this thread, its loop's, is running.
 struct Direct {
-    conn: ConnHandle,
+    /// Of this thread's loop.
+    conn: ConnId,
     out: BytesMut,
 }
 
@@ -146,7 +147,7 @@ pub(super) fn with_direct_output(
     handler: impl FnOnce(),
 ) {
     let direct = Direct {
-        conn: calls.conn.clone(),
+        conn: calls.conn.id(),
         out: std::mem::take(out),
     };
     DIRECT.set(Some(direct));
@@ -322,7 +323,8 @@ impl Answer {
     }
 
     fn count(&self, calls: &ConnectionCalls, error: Option<&RpcError>, response_bytes: usize) {
-        let latency = self.received.elapsed();
+        let now = Instant::now();
+        let latency = now.saturating_duration_since(self.received);
         let request_bytes = self.request_bytes;
         if let Some(entered) = &self.entered {
             let none = Metadata::default();
@@ -341,7 +343,7 @@ impl Answer {
             request_bytes,
             response_bytes,
         };
-        calls.serving.finished(self.method, &sample);
+        calls.serving.finished(self.method, now, &sample);
     }
 }
 
@@ -361,9 +363,7 @@ fn take_direct(calls: &ConnectionCalls) -> Option<Direct> {
         .try_with(|direct| {
             let mut direct = direct.try_borrow_mut().ok()?;
             direct.take_if(|direct| {
-                direct.conn.id() == calls.conn.id()
-                    && direct.conn.loop_handle().is_current()
-                    && calls.conn.loop_handle().is_current()
+                direct.conn == calls.conn.id() && calls.conn.loop_handle().is_current()
             })
         })
         .ok()

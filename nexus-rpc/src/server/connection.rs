@@ -75,7 +75,8 @@ impl ProviderConnection {
     fn frames(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
         let received = Instant::now();
         while conn.is_open() {
-            match decode(input, &self.serving.limits) {
+            // Where it was decoded, it stays: a frame is half a kilobyte.
+            match &mut decode(input, &self.serving.limits) {
                 Ok(None) => return,
                 Ok(Some(frame)) => self.frame(conn, frame, received),
                 Err(error) => {
@@ -87,9 +88,9 @@ impl ProviderConnection {
         }
     }
 
-    fn frame(&mut self, conn: &mut Connection<'_>, frame: Frame, received: Instant) {
+    fn frame(&mut self, conn: &mut Connection<'_>, frame: &mut Frame, received: Instant) {
         let correlation_id = frame.meta.correlation_id();
-        let refusal = match self.let_in(&frame) {
+        let refusal = match self.let_in(frame) {
             Ok((method, auth)) => {
                 let calls = Arc::clone(&self.calls);
                 let call = IncomingCall::new(method, frame, auth, received, calls);

@@ -26,7 +26,7 @@ use super::interceptor::enter_all;
 use super::serving::MethodId;
 use super::web::WebReply;
 use crate::service::MethodDescriptor;
-use crate::wire::{Frame, Side};
+use crate::wire::{Frame, Sealed, Side};
 use crate::{CallScope, Entered, ErrorCode, Metadata, MetadataKey, RpcError, TraceContext};
 
 /// What a handler can know of the call it serves. Clones are of the same call.
@@ -140,7 +140,7 @@ pub struct IncomingCall {
 
 struct Parts {
     context: CallContext,
-    frame: Frame,
+    request: Sealed,
     answer: Answer,
 }
 
@@ -148,7 +148,7 @@ impl IncomingCall {
     /// A call that was let in.
     pub(super) fn new(
         method: MethodId,
-        frame: Frame,
+        frame: &mut Frame,
         auth: Option<Arc<AuthContext>>,
         received: Instant,
         calls: Arc<ConnectionCalls>,
@@ -160,7 +160,7 @@ impl IncomingCall {
     /// A call that was let in, has come over HTTP, and whose end is left in `reply`.
     pub(super) fn over_http(
         method: MethodId,
-        frame: Frame,
+        frame: &mut Frame,
         auth: Option<Arc<AuthContext>>,
         calls: Arc<ConnectionCalls>,
         reply: Arc<WebReply>,
@@ -172,26 +172,23 @@ impl IncomingCall {
     fn answered_by(
         way: Way,
         method: MethodId,
-        mut frame: Frame,
+        frame: &mut Frame,
         auth: Option<Arc<AuthContext>>,
         received: Instant,
         calls: Arc<ConnectionCalls>,
     ) -> Self {
         let metadata = Metadata::from_fields(std::mem::take(&mut frame.meta.user_fields));
-        let request = frame.meta.request.take();
-        let (timeout_ms, log_id) =
-            request.map_or((0, 0), |request| (request.timeout_ms(), request.log_id()));
+        let (timeout_ms, log_id) = match &frame.meta.request {
+            Some(request) => (request.timeout_ms(), request.log_id()),
+            None => (0, 0),
+        };
         let deadline = u64::try_from(timeout_ms)
             .ok()
             .filter(|&timeout_ms| timeout_ms > 0)
             .map(|timeout_ms| received + Duration::from_millis(timeout_ms));
-        let answer = Answer::new(
-            Arc::clone(&calls),
-            method,
-            way,
-            received,
-            frame.payload.len() + frame.attachment.len(),
-        );
+        let request = frame.take_sealed();
+        let request_bytes = request.payload.len() + request.attachment.len();
+        let answer = Answer::new(Arc::clone(&calls), method, way, received, request_bytes);
         let context = CallContext {
             method: calls.serving().method(method).descriptor,
             calls,
@@ -200,13 +197,13 @@ impl IncomingCall {
             trace: TraceContext::from_metadata(&metadata),
             metadata,
             log_id,
-            attachment: frame.attachment.clone(),
+            attachment: request.attachment.clone(),
             extras: OnceLock::new(),
         };
         Self {
             parts: Some(Parts {
                 context,
-                frame,
+                request,
                 answer,
             }),
         }
@@ -257,10 +254,10 @@ impl IncomingCall {
     fn start<Q: Message + Default>(mut self) -> Option<(CallContext, Q, Answer)> {
         let Parts {
             context,
-            frame,
+            request,
             mut answer,
         } = self.parts.take()?;
-        match prepare(&context, frame, &mut answer) {
+        match prepare(&context, request, &mut answer) {
             Ok(request) => Some((context, request, answer)),
             Err(error) => {
                 answer.failure(&error);
@@ -274,7 +271,7 @@ impl IncomingCall {
 /// everything that may have taken its time.
 fn prepare<Q: Message + Default>(
     context: &CallContext,
-    mut frame: Frame,
+    mut sealed: Sealed,
     answer: &mut Answer,
 ) -> Result<Q, RpcError> {
     let too_late = || {
@@ -292,9 +289,9 @@ fn prepare<Q: Message + Default>(
         enter_all(&serving.interceptors, context, &mut answer.entered)?;
     }
     if let Some(mapping) = answer.json() {
-        frame.payload = mapping.read_request(&frame.payload)?;
+        sealed.payload = mapping.read_request(&sealed.payload)?;
     }
-    let request = frame
+    let request = sealed
         .open(&serving.limits)
         .and_then(|body| body.decode::<Q>())
         .map_err(|error| error.into_rpc_error(Side::Server))?;

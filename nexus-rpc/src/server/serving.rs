@@ -5,8 +5,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use bytes::Bytes;
 use nexus_net::{Address, LoopHandle, WorkerPool};
+use rustc_hash::FxHashMap;
 
 use super::auth;
 use super::connections::Connections;
@@ -40,8 +40,10 @@ pub(crate) struct MethodEntry {
 
 /// The parts of a provider that its connections use.
 pub(crate) struct Serving {
-    /// By full name, and by the name without its package where only one service has it.
-    services: HashMap<Bytes, HashMap<&'static [u8], MethodId>>,
+    /// By full name, and by the name without its package where only one service has it. The hash is a fast
+    /// one that keeps no secret: what is in the table is fixed from the start, so whoever sends names can
+    /// make none of them collide more than they do.
+    services: FxHashMap<&'static [u8], FxHashMap<&'static [u8], MethodId>>,
     methods: Vec<MethodEntry>,
     pub(crate) pool: WorkerPool,
     pub(crate) limits: Limits,
@@ -79,10 +81,10 @@ impl Serving {
             parts.method_limits.into_iter().collect();
         let now = Instant::now();
         let mut methods = Vec::new();
-        let mut services = HashMap::new();
+        let mut services = FxHashMap::default();
         for service in parts.services {
             let descriptor = service.descriptor();
-            let mut by_name = HashMap::new();
+            let mut by_name = FxHashMap::default();
             let pool = pool_of(descriptor);
             for (index, method) in descriptor.methods.iter().enumerate() {
                 let name = format!("{}.{}", method.service, method.name);
@@ -99,8 +101,10 @@ impl Serving {
                         .and_then(|pool| JsonMapping::new(pool, method)),
                 });
             }
-            let name = Bytes::from_static(descriptor.name.as_bytes());
-            if services.insert(name, by_name).is_some() {
+            if services
+                .insert(descriptor.name.as_bytes(), by_name)
+                .is_some()
+            {
                 return Err(ProviderError::DuplicateService(descriptor.name));
             }
         }
@@ -189,21 +193,20 @@ impl Serving {
         Ok(())
     }
 
-    /// Counts a call out that was let in and has run.
-    pub(super) fn finished(&self, id: MethodId, sample: &Sample) {
+    /// Counts a call out that was let in and has run, until `now`.
+    pub(super) fn finished(&self, id: MethodId, now: Instant, sample: &Sample) {
         self.method(id).stats.record(sample);
         let latency = (!sample.failed).then_some(sample.latency);
-        self.leave(id, latency);
+        self.leave(id, now, latency);
     }
 
     /// Counts a call out that was let in and did not get to run.
     pub(super) fn turned_away(&self, id: MethodId) {
         self.method(id).stats.refuse();
-        self.leave(id, None);
+        self.leave(id, Instant::now(), None);
     }
 
-    fn leave(&self, id: MethodId, latency: Option<Duration>) {
-        let now = Instant::now();
+    fn leave(&self, id: MethodId, now: Instant, latency: Option<Duration>) {
         self.method(id).limiter.leave(now, latency);
         self.limiter.leave(now, latency);
     }
@@ -227,7 +230,7 @@ impl Serving {
 }
 
 fn add_short_names(
-    services: &mut HashMap<Bytes, HashMap<&'static [u8], MethodId>>,
+    services: &mut FxHashMap<&'static [u8], FxHashMap<&'static [u8], MethodId>>,
     all: &[Arc<dyn Service>],
 ) {
     let short_name = |service: &Arc<dyn Service>| {
@@ -241,9 +244,7 @@ fn add_short_names(
             && let Some(methods) = services.get(service.descriptor().name.as_bytes())
         {
             let methods = methods.clone();
-            services
-                .entry(Bytes::from_static(short.as_bytes()))
-                .or_insert(methods);
+            services.entry(short.as_bytes()).or_insert(methods);
         }
     }
 }

@@ -65,8 +65,66 @@ impl Frame {
     ///
     /// # Errors
     /// [`BodyError`], except its two variants on the message, which [`Body::decode`] returns.
-    pub fn open(self, limits: &Limits) -> Result<Body, BodyError> {
-        let declared_bytes = usize::try_from(self.meta.attachment_size()).unwrap_or(0);
+    pub fn open(mut self, limits: &Limits) -> Result<Body, BodyError> {
+        self.take_sealed().open(limits)
+    }
+
+    /// Takes out what there is to open, and leaves the rest.
+    pub(crate) fn take_sealed(&mut self) -> Sealed {
+        let meta = &mut self.meta;
+        let checksum = match ChecksumType::from_number(meta.checksum_type()) {
+            ChecksumType::None => None,
+            ChecksumType::Crc32c => Some(Checksum {
+                value: meta.checksum_value.take().unwrap_or_default(),
+                with_attachment: meta.checksum_with_attachment(),
+            }),
+        };
+        Sealed {
+            payload: std::mem::take(&mut self.payload),
+            attachment: std::mem::take(&mut self.attachment),
+            declared_bytes: meta.attachment_size(),
+            compress_type: meta.compress_type(),
+            content: meta.content(),
+            checksum,
+        }
+    }
+}
+
+/// What of a frame is still to be opened: payload and attachment as they came, and what the meta says of
+/// them. It goes from hand to hand in place of the frame, of which it is a quarter.
+#[derive(Debug)]
+pub(crate) struct Sealed {
+    pub(crate) payload: Bytes,
+    pub(crate) attachment: Bytes,
+    /// `attachment_size` of the meta.
+    declared_bytes: i32,
+    compress_type: i32,
+    content: ContentType,
+    checksum: Option<Checksum>,
+}
+
+#[derive(Debug)]
+struct Checksum {
+    value: Bytes,
+    with_attachment: bool,
+}
+
+impl Sealed {
+    /// A message that nothing was done to.
+    pub(crate) fn plain(message: Bytes) -> Self {
+        Self {
+            payload: message,
+            attachment: Bytes::new(),
+            declared_bytes: 0,
+            compress_type: CompressType::None.number(),
+            content: ContentType::Protobuf,
+            checksum: None,
+        }
+    }
+
+    /// As [`Frame::open`].
+    pub(crate) fn open(self, limits: &Limits) -> Result<Body, BodyError> {
+        let declared_bytes = usize::try_from(self.declared_bytes).unwrap_or(0);
         if declared_bytes != self.attachment.len() {
             return Err(BodyError::AttachmentTooLarge {
                 declared_bytes,
@@ -74,7 +132,7 @@ impl Frame {
             });
         }
         self.verify_checksum()?;
-        let number = self.meta.compress_type();
+        let number = self.compress_type;
         let compression =
             CompressType::from_number(number).ok_or(BodyError::UnknownCompression(number))?;
         let message = match compression {
@@ -83,23 +141,22 @@ impl Frame {
         };
         Ok(Body {
             message,
-            content: self.meta.content(),
+            content: self.content,
             attachment: self.attachment,
         })
     }
 
     fn verify_checksum(&self) -> Result<(), BodyError> {
-        let expected = match ChecksumType::from_number(self.meta.checksum_type()) {
-            ChecksumType::None => return Ok(()),
-            ChecksumType::Crc32c if self.meta.checksum_with_attachment() => {
-                crc32c_masked(&self.payload, &self.attachment)
-            }
-            ChecksumType::Crc32c => crc32c_masked(&self.payload, &[]),
+        let Some(checksum) = &self.checksum else {
+            return Ok(());
         };
-        if self.meta.checksum_value() == expected {
-            Ok(())
-        } else {
-            Err(BodyError::ChecksumMismatch)
+        let covered: &[u8] = match checksum.with_attachment {
+            true => &self.attachment,
+            false => &[],
+        };
+        match checksum.value == crc32c_masked(&self.payload, covered)[..] {
+            true => Ok(()),
+            false => Err(BodyError::ChecksumMismatch),
         }
     }
 }

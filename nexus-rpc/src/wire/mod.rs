@@ -26,6 +26,7 @@ mod encode;
 mod meta;
 mod meta_codec;
 
+pub(crate) use body::Sealed;
 pub use body::{Body, BodyError, Side};
 pub use checksum::{ChecksumType, crc32c_masked};
 pub use compress::{CompressError, CompressType, compress, decompress};

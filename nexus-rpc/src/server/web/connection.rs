@@ -203,7 +203,7 @@ impl WebConnection {
             let what = "the service came without its files: its messages cannot be read as JSON";
             return Err(refuse(RpcError::new(ErrorCode::HTTP, what)));
         }
-        let frame = Frame {
+        let mut frame = Frame {
             meta: call::meta(request, service, method).map_err(refuse)?,
             payload: request.body.clone(),
             attachment: Bytes::new(),
@@ -212,7 +212,7 @@ impl WebConnection {
         self.calls.begin();
         let reply = Arc::new(WebReply::new(content));
         let calls = Arc::clone(&self.calls);
-        let call = IncomingCall::over_http(id, frame, auth, calls, Arc::clone(&reply));
+        let call = IncomingCall::over_http(id, &mut frame, auth, calls, Arc::clone(&reply));
         self.run(conn, id, call);
         Ok(reply)
     }
