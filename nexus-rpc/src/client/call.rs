@@ -10,7 +10,7 @@ use bytes::Bytes;
 use nexus_net::on_loop_thread;
 use prost::Message;
 
-use super::flight::{Flight, RawResult};
+use super::flight::{Answered, Flight, RawResult};
 use super::options::RawMessage;
 use crate::wire::{Body, BodyError, Limits, Side};
 use crate::{ErrorCode, Metadata, RpcError};
@@ -147,17 +147,20 @@ impl<A> std::fmt::Debug for Call<A> {
 }
 
 fn open<A: Answer>(result: RawResult, limits: &Limits) -> Result<Reply<A>, RpcError> {
-    let answered = result?;
-    let body = answered
-        .frame
+    let Answered {
+        sealed,
+        metadata,
+        degraded,
+    } = result?;
+    let body = sealed
         .open(limits)
         .map_err(|error| error.into_rpc_error(Side::Client))?;
     let message = A::from_body(&body).map_err(|error| error.into_rpc_error(Side::Client))?;
     Ok(Reply {
         message,
         attachment: body.attachment,
-        metadata: answered.metadata,
-        degraded: answered.degraded,
+        metadata,
+        degraded,
     })
 }
 

@@ -43,7 +43,8 @@ struct Inner {
     registry: Arc<dyn Registry>,
     common: Arc<Common>,
     interceptors: Option<Arc<[Arc<dyn ClientInterceptor>]>>,
-    routes: RwLock<HashMap<&'static str, Arc<Route>>>,
+    /// Names that the program itself chose: a fast hash will do.
+    routes: RwLock<FxHashMap<&'static str, Arc<Route>>>,
     /// Shared by the services that one provider offers. A route's list keeps an endpoint alive.
     endpoints: Mutex<HashMap<SocketAddr, Weak<Endpoint>>>,
     next_endpoint: AtomicU64,
@@ -81,7 +82,7 @@ impl RpcChannel {
                 registry,
                 common: Arc::new(Common::new(Arc::new(options), loops)),
                 interceptors,
-                routes: RwLock::new(HashMap::new()),
+                routes: RwLock::default(),
                 endpoints: Mutex::new(HashMap::new()),
                 next_endpoint: AtomicU64::new(0),
                 isolating: Arc::default(),

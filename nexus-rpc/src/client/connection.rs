@@ -6,12 +6,12 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use nexus_net::{CloseReason, Connection, Handler, LoopContext, Mailbox, TcpClient, TimerId};
 
-use super::exchange::Exchange;
+use super::exchange::{Exchange, Received};
 use super::flight::{Attempt, Fate};
 use super::link::{InFlight, LinkState, Shared};
 use crate::policy::breaker::Outcome;
 use crate::policy::machine::ConnectionId;
-use crate::wire::{Frame, Limits, RpcMeta, decode, encode_payload};
+use crate::wire::{Limits, RpcMeta, decode, encode_payload};
 use crate::{ErrorCode, RpcError};
 
 /// What is handed to a connection's handler.
@@ -40,19 +40,41 @@ pub(super) struct LinkConnection {
     /// The calls to be sent once connected, in their order.
     waiting: Vec<i64>,
     exchange: Exchange<Pending>,
+    /// One timer for all calls, set for when the first may be late. A call that is answered leaves it as it
+    /// is: when it fires it is set anew.
+    alarm: Option<(Instant, TimerId)>,
     /// To go out with the first request.
     authentication: Option<Bytes>,
 }
 
 /// What waits for an answer on this connection.
 enum Pending {
-    Call {
-        attempt: Attempt,
-        timer: TimerId,
-        counted: InFlight,
-    },
+    Call(Attempt, InFlight),
     Probe,
 }
+
+/// Why a call was not sent.
+enum Unsent {
+    /// It has ended meanwhile: canceled, or abandoned.
+    Over,
+    Refused(RpcError),
+}
+
+impl Unsent {
+    fn end(self, attempt: Attempt) {
+        match self {
+            // There is nothing to be ended, and the attempt sees that when it is dropped.
+            Self::Over => {}
+            Self::Refused(error) => attempt.failed(error, Fate::NotSent),
+        }
+    }
+}
+
+/// Requests up to this length are copied to the connection's output, which is cheaper than to share them.
+const COPIED_BYTES_MAX: usize = 1024;
+
+/// The connection's only timer.
+const ALARM: u64 = 0;
 
 impl LinkConnection {
     /// Calls come through `mailbox`; `id` is the machine's name for the attempt, if it asked for it.
@@ -71,6 +93,7 @@ impl LinkConnection {
             arrived: Vec::new(),
             retiring: None,
             waiting: Vec::new(),
+            alarm: None,
             authentication,
         }
     }
@@ -87,6 +110,7 @@ impl LinkConnection {
             }
         }
         self.arrived = arrived;
+        self.set_alarm(conn, now);
         self.close_if_done(conn);
     }
 
@@ -109,7 +133,7 @@ impl LinkConnection {
         let limits = &self.shared.limits;
         let written = conn.write_with(|out| encode_payload(&mut meta, &[], &[], limits, out));
         if written.is_ok() {
-            self.exchange.begin(correlation_id, Pending::Probe);
+            self.exchange.begin(correlation_id, None, Pending::Probe);
         }
     }
 
@@ -120,12 +144,8 @@ impl LinkConnection {
         counted: InFlight,
         now: Instant,
     ) {
-        if attempt.flight().is_over() {
-            // Canceled or abandoned on its way here.
-            return;
-        }
-        let left = attempt.deadline().saturating_duration_since(now);
-        if left.is_zero() {
+        let deadline = attempt.deadline();
+        if deadline <= now {
             drop(counted);
             let what = "the deadline had passed before the call was sent";
             attempt.timed_out(self.error(ErrorCode::DEADLINE_EXCEEDED, what));
@@ -134,47 +154,77 @@ impl LinkConnection {
         attempt.sent = now;
         let id = attempt.correlation_id;
         if !self.open {
+            if attempt.flight().is_over() {
+                return;
+            }
             self.waiting.push(id);
-        } else if let Err(error) = self.send(conn, &mut attempt) {
+        } else if let Err(unsent) = self.send(conn, &attempt) {
             drop(counted);
-            attempt.failed(error, Fate::NotSent);
+            unsent.end(attempt);
             return;
         }
-        // The bits of the id; `timer` turns them back.
-        let timer = conn.set_timer(left, id.cast_unsigned());
-        let pending = Pending::Call {
-            attempt,
-            timer,
-            counted,
-        };
-        self.exchange.begin(id, pending);
+        let pending = Pending::Call(attempt, counted);
+        self.exchange.begin(id, Some(deadline), pending);
     }
 
-    /// Queues the call's frame. Refused, nothing of it was or will be sent.
-    fn send(&mut self, conn: &mut Connection<'_>, attempt: &mut Attempt) -> Result<(), RpcError> {
+    /// Has the connection called when the next call is late.
+    fn set_alarm(&mut self, conn: &mut Connection<'_>, now: Instant) {
+        let Some(at) = self.exchange.next_deadline() else {
+            return;
+        };
+        if let Some((earlier, timer)) = self.alarm {
+            if earlier <= at {
+                return;
+            }
+            conn.cancel_timer(timer);
+        }
+        let timer = conn.set_timer(at.saturating_duration_since(now), ALARM);
+        self.alarm = Some((at, timer));
+    }
+
+    /// Queues the call's frame. Failed, nothing of it was or will be sent.
+    fn send(&mut self, conn: &mut Connection<'_>, attempt: &Attempt) -> Result<(), Unsent> {
+        attempt
+            .send_with(|frame| self.write(conn, frame).map_err(Unsent::Refused))
+            .unwrap_or(Err(Unsent::Over))
+    }
+
+    fn write(&mut self, conn: &mut Connection<'_>, frame: &Bytes) -> Result<(), RpcError> {
         if !conn.is_open() {
             let what = "the connection is closing";
             return Err(self.error(ErrorCode::CONNECTION_FAILED, what));
         }
-        let mut frame = std::mem::take(&mut attempt.frame);
-        if let Some(data) = self.authentication.take() {
-            frame = authenticated(frame, data, &self.shared.limits)?;
-        }
+        let with_authentication;
+        let frame = match self.authentication.take() {
+            Some(data) => {
+                with_authentication = authenticated(frame, data, &self.shared.limits)?;
+                &with_authentication
+            }
+            None => frame,
+        };
         let bytes = conn.output_bytes().saturating_add(frame.len());
         if bytes > self.shared.output_bytes_max {
             let what = "too many bytes wait to be sent";
             return Err(self.error(ErrorCode::SEND_QUEUE_FULL, what));
         }
-        conn.send(frame);
+        match frame.len() <= COPIED_BYTES_MAX {
+            true => conn.write(frame),
+            false => conn.send(frame.clone()),
+        }
         Ok(())
     }
 
-    fn answered(&mut self, attempt: Attempt, frame: Frame, now: Instant) {
+    fn answered(&mut self, attempt: Attempt, received: Received, now: Instant) {
         let provider = &self.shared.provider;
         let latency = now.saturating_duration_since(attempt.sent);
-        let Some(error) = frame.meta.failure() else {
+        let Received {
+            failure,
+            metadata,
+            sealed,
+        } = received;
+        let Some(error) = failure else {
             provider.outcome(now, Outcome::Success, latency);
-            attempt.answered(frame);
+            attempt.answered(sealed, metadata);
             return;
         };
         match error.code() {
@@ -194,6 +244,23 @@ impl LinkConnection {
         }
     }
 
+    fn late(&self, pending: Pending, now: Instant) {
+        let Pending::Call(attempt, counted) = pending else {
+            return;
+        };
+        drop(counted);
+        let what = match self.open {
+            true => "no answer in time",
+            false => "not connected in time",
+        };
+        if self.open {
+            let latency = now.saturating_duration_since(attempt.sent);
+            let provider = &self.shared.provider;
+            provider.outcome(now, Outcome::TimedOut, latency);
+        }
+        attempt.timed_out(self.error(ErrorCode::DEADLINE_EXCEEDED, what));
+    }
+
     /// Of the connection that takes the calls now: a retired one has no say.
     fn set_state(&self, state: LinkState) {
         if self.retiring.is_none() {
@@ -203,27 +270,18 @@ impl LinkConnection {
 
     /// Sends what has waited for the connection.
     fn send_waiting(&mut self, conn: &mut Connection<'_>, id: i64, pending: Pending) {
-        let Pending::Call {
-            mut attempt,
-            timer,
-            counted,
-        } = pending
-        else {
+        let Pending::Call(attempt, counted) = pending else {
             return;
         };
-        match self.send(conn, &mut attempt) {
+        match self.send(conn, &attempt) {
             Ok(()) => {
-                let pending = Pending::Call {
-                    attempt,
-                    timer,
-                    counted,
-                };
-                self.exchange.begin(id, pending);
+                let deadline = Some(attempt.deadline());
+                let pending = Pending::Call(attempt, counted);
+                self.exchange.begin(id, deadline, pending);
             }
-            Err(error) => {
+            Err(unsent) => {
                 drop(counted);
-                conn.cancel_timer(timer);
-                attempt.failed(error, Fate::NotSent);
+                unsent.end(attempt);
             }
         }
     }
@@ -245,9 +303,9 @@ fn lost(reason: &CloseReason) -> (ErrorCode, Fate) {
 }
 
 /// The first request of a connection, with who its caller is.
-fn authenticated(frame: Bytes, data: Bytes, limits: &Limits) -> Result<Bytes, RpcError> {
+fn authenticated(frame: &Bytes, data: Bytes, limits: &Limits) -> Result<Bytes, RpcError> {
     let mut out = BytesMut::new();
-    let decoded = decode(&mut BytesMut::from(frame), limits);
+    let decoded = decode(&mut BytesMut::from(&frame[..]), limits);
     if let Ok(Some(mut decoded)) = decoded {
         decoded.meta.authentication_data = Some(data);
         let (payload, attachment) = (&decoded.payload, &decoded.attachment);
@@ -287,18 +345,10 @@ impl Handler for LinkConnection {
                         self.shared.provider.probe_answered(id);
                     }
                 }
-                Ok(Some((
-                    Pending::Call {
-                        attempt,
-                        timer,
-                        counted,
-                    },
-                    frame,
-                ))) => {
+                Ok(Some((Pending::Call(attempt, counted), received))) => {
                     // First, so that whoever has the answer sees the count without it.
                     drop(counted);
-                    conn.cancel_timer(timer);
-                    self.answered(attempt, frame, now);
+                    self.answered(attempt, received, now);
                 }
                 Err(error) => {
                     let address = self.shared.provider.address;
@@ -321,31 +371,17 @@ impl Handler for LinkConnection {
         self.take_arrived(conn);
     }
 
-    fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
-        let Some(pending) = self.exchange.take(token.cast_signed()) else {
-            return;
-        };
-        if let Pending::Call {
-            attempt, counted, ..
-        } = pending
-        {
-            drop(counted);
-            let now = Instant::now();
-            let what = match self.open {
-                true => "no answer in time",
-                false => "not connected in time",
-            };
-            if self.open {
-                let latency = now.saturating_duration_since(attempt.sent);
-                let provider = &self.shared.provider;
-                provider.outcome(now, Outcome::TimedOut, latency);
-            }
-            attempt.timed_out(self.error(ErrorCode::DEADLINE_EXCEEDED, what));
+    fn timer(&mut self, conn: &mut Connection<'_>, _token: u64) {
+        self.alarm = None;
+        let now = Instant::now();
+        while let Some(pending) = self.exchange.take_late(now) {
+            self.late(pending, now);
         }
+        self.set_alarm(conn, now);
         self.close_if_done(conn);
     }
 
-    fn closed(&mut self, context: &mut LoopContext<'_>, reason: CloseReason) {
+    fn closed(&mut self, _context: &mut LoopContext<'_>, reason: CloseReason) {
         self.set_state(LinkState::Down);
         if self.open {
             log::info!("{}: {reason}", self.shared.provider.address);
@@ -356,16 +392,10 @@ impl Handler for LinkConnection {
         }
         let now = Instant::now();
         for pending in self.exchange.take_all() {
-            let Pending::Call {
-                attempt,
-                timer,
-                counted,
-            } = pending
-            else {
+            let Pending::Call(attempt, counted) = pending else {
                 continue;
             };
             drop(counted);
-            context.cancel_timer(timer);
             if self.open {
                 // Sent, and whether it ran is not known.
                 let latency = now.saturating_duration_since(attempt.sent);

@@ -205,6 +205,9 @@ impl Endpoint {
             let error = self.shared.error(ErrorCode::SEND_QUEUE_FULL, what);
             return Err((attempt, error));
         }
+        if self.options.connections == Connections::Shared {
+            return self.first.send(attempt, self.first.claim());
+        }
         let Some((link, counted)) = self.choose() else {
             let what = "all pooled connections are in use";
             let error = self.shared.error(ErrorCode::SEND_QUEUE_FULL, what);

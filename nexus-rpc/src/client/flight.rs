@@ -12,23 +12,26 @@
 //! cancellation, and a failure after which nothing is left to try. The protocol has no frame to cancel a
 //! request, so attempts that lost go on at their providers; their answers are dropped.
 
+mod attempt;
+
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, Waker};
 use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
-use parking_lot::{Condvar, Mutex};
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use smallvec::SmallVec;
 
+pub(crate) use self::attempt::Attempt;
 use super::endpoint::EndpointId;
 use super::interceptor::{ClientInterceptor, ClientOutcome};
 use super::options::Readiness;
 use super::route::Route;
 use crate::bounds::timeout_ms;
 use crate::policy::backup::BackupTimer;
-use crate::wire::{Frame, Limits, RpcMeta, decode, encode_payload};
-use crate::{ErrorCode, Metadata, MethodDescriptor, RpcError};
+use crate::wire::{Limits, Sealed, decode, encode_payload};
+use crate::{Metadata, MethodDescriptor, RpcError};
 
 /// Gives an answer in place of a call that failed: the encoded request and the error in, the encoded
 /// response or the error to fail with out.
@@ -59,8 +62,7 @@ pub(crate) struct Plan {
 
 /// A successful answer as it came, or as the fallback gave it.
 pub(crate) struct Answered {
-    /// Without the metadata.
-    pub(crate) frame: Frame,
+    pub(crate) sealed: Sealed,
     pub(crate) metadata: Metadata,
     /// Why the fallback was asked.
     pub(crate) degraded: Option<RpcError>,
@@ -94,10 +96,6 @@ struct State {
     tried: SmallVec<[EndpointId; 4]>,
 }
 
-#[allow(
-    clippy::large_enum_variant,
-    reason = "one per call; a box would be one more allocation"
-)]
 enum Slot {
     Waiting(Waiter),
     Done(RawResult),
@@ -165,12 +163,12 @@ impl Flight {
     ) -> Attempt {
         let mut state = self.state.lock();
         state.route = Arc::downgrade(route);
-        state.frame = frame.clone();
+        state.frame = frame;
         state.live = 1;
         state.attempts = 1;
         state.spent = 1;
         drop(state);
-        self.attempt(correlation_id, frame)
+        self.attempt(correlation_id, None)
     }
 
     /// One more attempt; `None` when the call has ended, has no time left, or has had them all.
@@ -185,10 +183,10 @@ impl Flight {
         state.attempts += 1;
         state.spent += 1;
         drop(state);
-        Some(self.attempt(correlation_id, frame))
+        Some(self.attempt(correlation_id, Some(frame)))
     }
 
-    fn attempt(self: &Arc<Self>, correlation_id: i64, frame: Bytes) -> Attempt {
+    fn attempt(self: &Arc<Self>, correlation_id: i64, frame: Option<Bytes>) -> Attempt {
         Attempt {
             flight: Some(Arc::clone(self)),
             correlation_id,
@@ -283,7 +281,17 @@ impl Flight {
 
     /// Completes the call; does nothing when it has ended.
     pub(crate) fn finish(&self, result: RawResult) {
+        self.end(result, self.state.lock());
+    }
+
+    /// An attempt has ended in a way that ends the call.
+    fn ended(&self, result: RawResult) {
         let mut state = self.state.lock();
+        state.live -= 1;
+        self.end(result, state);
+    }
+
+    fn end(&self, result: RawResult, mut state: MutexGuard<'_, State>) {
         if state.is_over() {
             return;
         }
@@ -304,7 +312,7 @@ impl Flight {
         self.hand_over(self.state.lock(), result);
     }
 
-    fn hand_over(&self, mut state: parking_lot::MutexGuard<'_, State>, result: RawResult) {
+    fn hand_over(&self, mut state: MutexGuard<'_, State>, result: RawResult) {
         state.ending = false;
         state.frame = Bytes::new();
         match std::mem::replace(&mut state.slot, Slot::Taken) {
@@ -357,11 +365,7 @@ impl Flight {
         };
         match catch_unwind(AssertUnwindSafe(|| fallback(request, error))) {
             Ok(Ok(payload)) => Ok(Answered {
-                frame: Frame {
-                    meta: RpcMeta::for_success(0),
-                    payload,
-                    attachment: Bytes::new(),
-                },
+                sealed: Sealed::plain(payload),
                 metadata: Metadata::default(),
                 degraded: result.err(),
             }),
@@ -440,76 +444,6 @@ impl Flight {
 impl State {
     fn is_over(&self) -> bool {
         self.ending || !matches!(self.slot, Slot::Waiting(_))
-    }
-}
-
-/// The obligation to end one attempt of a call. Dropped, it fails the attempt.
-pub(crate) struct Attempt {
-    flight: Option<Arc<Flight>>,
-    pub(crate) correlation_id: i64,
-    pub(crate) frame: Bytes,
-    /// When it was handed to the connection.
-    pub(crate) sent: Instant,
-}
-
-impl Attempt {
-    /// Whose attempt it is.
-    pub(crate) fn flight(&self) -> &Arc<Flight> {
-        // Only `end` takes it, and that consumes the attempt.
-        self.flight.as_ref().expect("an attempt that has not ended")
-    }
-
-    pub(crate) fn deadline(&self) -> Instant {
-        self.flight().plan.deadline
-    }
-
-    /// The provider has answered with success.
-    pub(crate) fn answered(mut self, mut frame: Frame) {
-        if let Some(flight) = self.flight.take() {
-            flight.state.lock().live -= 1;
-            let fields = std::mem::take(&mut frame.meta.user_fields);
-            flight.finish(Ok(Answered {
-                frame,
-                metadata: Metadata::from_fields(fields),
-                degraded: None,
-            }));
-        }
-    }
-
-    pub(crate) fn failed(mut self, error: RpcError, fate: Fate) {
-        if let Some(flight) = self.flight.take() {
-            flight.attempt_failed(error, fate);
-        }
-    }
-
-    /// The deadline has passed: of the attempt, and so of the call.
-    pub(crate) fn timed_out(mut self, error: RpcError) {
-        if let Some(flight) = self.flight.take() {
-            flight.state.lock().live -= 1;
-            flight.finish(Err(error));
-        }
-    }
-
-    /// It was never made: nobody could be found for it.
-    pub(crate) fn retract(mut self) {
-        if let Some(flight) = self.flight.take() {
-            let mut state = flight.state.lock();
-            state.live -= 1;
-            state.attempts -= 1;
-            state.spent -= 1;
-        }
-    }
-}
-
-impl Drop for Attempt {
-    fn drop(&mut self) {
-        if let Some(flight) = self.flight.take() {
-            flight.state.lock().live -= 1;
-            flight.finish(Err(RpcError::new(
-                ErrorCode::CONNECTION_FAILED,
-                "the channel was closed before the call was answered",
-            )));
-        }
     }
 }
 

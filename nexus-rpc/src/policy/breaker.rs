@@ -296,9 +296,9 @@ const SLOTS: usize = 10;
 struct Window {
     limit: FailureWindow,
     start: Instant,
-    slot_ns: u128,
+    slot_ns: u64,
     /// The slot that `now` was in last, counted from `start`.
-    at: u128,
+    at: u64,
     slots: [Count; SLOTS],
     sum: Count,
 }
@@ -314,7 +314,7 @@ impl Window {
         Self {
             limit,
             start: now,
-            slot_ns: (limit.length.as_nanos() / SLOTS as u128).max(1),
+            slot_ns: (nanos(limit.length) / SLOTS as u64).max(1),
             at: 0,
             slots: [Count::default(); SLOTS],
             sum: Count::default(),
@@ -322,17 +322,17 @@ impl Window {
     }
 
     fn count(&mut self, now: Instant, failed: bool) {
-        let at = now.saturating_duration_since(self.start).as_nanos() / self.slot_ns;
+        let at = nanos(now.saturating_duration_since(self.start)) / self.slot_ns;
         let passed = usize::try_from(at.saturating_sub(self.at)).unwrap_or(usize::MAX);
         for _ in 0..passed.min(SLOTS) {
             self.at += 1;
-            let old = std::mem::take(&mut self.slots[(self.at % SLOTS as u128) as usize]);
+            let old = std::mem::take(&mut self.slots[(self.at % SLOTS as u64) as usize]);
             self.sum.calls -= old.calls;
             self.sum.failures -= old.failures;
         }
         // All slots are empty if it was more. A clock that is late counts in the present slot.
         self.at = self.at.max(at);
-        let slot = &mut self.slots[(self.at % SLOTS as u128) as usize];
+        let slot = &mut self.slots[(self.at % SLOTS as u64) as usize];
         if self.sum.calls == u32::MAX {
             return;
         }
@@ -351,6 +351,10 @@ impl Window {
         self.slots = [Count::default(); SLOTS];
         self.sum = Count::default();
     }
+}
+
+fn nanos(time: Duration) -> u64 {
+    u64::try_from(time.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Answers before their average says anything.
