@@ -12,7 +12,7 @@ use std::time::Duration;
 use bytes::BytesMut;
 use nexus_benches::rpc::generated::inline::{ECHO_SERVICE, EchoRequest, EchoServiceClient};
 use nexus_benches::rpc::{Framework, Mode, RpcServer, RpcServerOptions, Slow, message};
-use nexus_net::LoopGroup;
+use nexus_net::{LoopGroup, LoopOptions};
 use nexus_rpc::registry::{Provider, StaticRegistry};
 use nexus_rpc::wire::{Limits, RpcMeta, encode_frame};
 use nexus_rpc::{ChannelOptions, RpcChannel};
@@ -36,6 +36,7 @@ fn a_call_allocates_its_message_on_the_server_and_little_more_on_the_client() {
         framework: Framework::Nexus,
         address: "127.0.0.1:0".parse().expect("an address"),
         threads: 1,
+        loops: LoopOptions::default(),
         mode: Mode::Inline,
         slow: Duration::ZERO,
     })

@@ -8,7 +8,7 @@ use criterion::{Criterion, Throughput};
 use nexus_benches::rpc::generated::inline::{EchoRequest, EchoServiceClient};
 use nexus_benches::rpc::generated::tonic as generated;
 use nexus_benches::rpc::{Framework, Mode, RpcServer, RpcServerOptions, Slow, message};
-use nexus_net::LoopGroup;
+use nexus_net::{LoopGroup, LoopOptions};
 use nexus_rpc::registry::{Provider, StaticRegistry};
 use nexus_rpc::{ChannelOptions, RpcChannel};
 use tokio::runtime::Runtime;
@@ -25,6 +25,7 @@ fn start(framework: Framework) -> RpcServer {
         framework,
         address: SocketAddr::from(([127, 0, 0, 1], 0)),
         threads: 1,
+        loops: LoopOptions::default(),
         mode: Mode::Inline,
         slow: Duration::ZERO,
     })

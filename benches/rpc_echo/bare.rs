@@ -29,7 +29,7 @@ pub(crate) struct BareLoad {
 impl BareLoad {
     pub(crate) fn connect(args: &ClientArgs, recorder: Arc<Recorder>) -> Result<Self, BoxError> {
         Ok(Self {
-            loops: LoopGroup::start("bare", args.loops)?,
+            loops: LoopGroup::start_with("bare", args.loops, &args.look_around.options())?,
             args: args.clone(),
             recorder,
         })

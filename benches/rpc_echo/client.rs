@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use clap::{Args, ValueEnum};
 use nexus_benches::rpc::{self, Slow};
 use nexus_benches::{BoxError, cpu};
+use nexus_net::LoopOptions;
 use serde::{Deserialize, Serialize};
 
 use crate::bare::BareLoad;
@@ -24,6 +25,8 @@ pub(crate) struct ClientArgs {
     /// Threads of the client's loops or workers
     #[arg(long, default_value_t = 1)]
     pub(crate) loops: usize,
+    #[command(flatten)]
+    pub(crate) look_around: LookAround,
     /// Calls in flight, over all connections; with --rate it has no meaning
     #[arg(long, default_value_t = 1, value_parser = at_least_one)]
     pub(crate) callers: usize,
@@ -50,6 +53,22 @@ pub(crate) struct ClientArgs {
     /// What makes the calls
     #[arg(long, value_enum, default_value = "nexus")]
     pub(crate) runtime: ClientKind,
+}
+
+/// How the loops of nexus-net work, on either side.
+#[derive(Debug, Clone, Args)]
+pub(crate) struct LookAround {
+    /// How long loops of nexus-net look around for work before they sleep, in µs; 0: not at all
+    #[arg(long, default_value_t = 0)]
+    pub(crate) look_around_us: u64,
+}
+
+impl LookAround {
+    pub(crate) fn options(&self) -> LoopOptions {
+        LoopOptions {
+            look_around_max: Duration::from_micros(self.look_around_us),
+        }
+    }
 }
 
 /// What makes the calls.

@@ -5,7 +5,7 @@ use nexus_benches::process::{self, ServerProcess};
 use nexus_benches::rpc::{Framework, Mode};
 use nexus_benches::{BoxError, median};
 
-use crate::client::{ClientKind, ClientReport};
+use crate::client::{ClientKind, ClientReport, LookAround};
 use crate::server::ServerReport;
 
 /// A comparison's command line. Each of the lists narrows the table down to the cells one wants.
@@ -40,6 +40,8 @@ pub(crate) struct CompareArgs {
     /// Loops or workers of the server, and of the client
     #[arg(long, value_delimiter = ',', default_value = "1,2")]
     loops: Vec<usize>,
+    #[command(flatten)]
+    look_around: LookAround,
     /// What is measured: servers with their own clients, and the nexus-rpc server under two others
     #[arg(long, value_enum, value_delimiter = ',', default_value = "nexus,tonic")]
     clients: Vec<ClientKind>,
@@ -142,12 +144,14 @@ fn measure(args: &CompareArgs, cell: Cell, client: ClientKind) -> Result<Measure
         ClientKind::Tonic => Framework::Tonic,
         ClientKind::Nexus | ClientKind::NexusBlocking | ClientKind::Bare => Framework::Nexus,
     };
-    let server = start_server(framework, cell.mode, cell.loops, 0)?;
+    let look_around_us = args.look_around.look_around_us;
+    let server = start_server(framework, cell.mode, cell.loops, look_around_us, 0)?;
     let line = process::run(&[
         "client".to_owned(),
         format!("--addr={}", server.address()),
         format!("--runtime={}", client.name()),
         format!("--loops={}", cell.loops),
+        format!("--look-around-us={look_around_us}"),
         format!("--callers={}", cell.callers),
         format!("--connections={}", cell.connections),
         format!("--size={}", cell.size),
@@ -174,12 +178,14 @@ pub(crate) fn start_server(
     framework: Framework,
     mode: Mode,
     loops: usize,
+    look_around_us: u64,
     slow_ms: u64,
 ) -> Result<ServerProcess, BoxError> {
     ServerProcess::start(&[
         format!("--runtime={}", framework.name()),
         format!("--{}", mode.name()),
         format!("--loops={loops}"),
+        format!("--look-around-us={look_around_us}"),
         format!("--slow-ms={slow_ms}"),
     ])
 }

@@ -20,7 +20,11 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// A channel for each connection: the calls of one channel to one provider share a connection.
 fn clients(args: &ClientArgs) -> Result<Vec<EchoServiceClient>, BoxError> {
-    let loops = Arc::new(LoopGroup::start("client", args.loops)?);
+    let loops = Arc::new(LoopGroup::start_with(
+        "client",
+        args.loops,
+        &args.look_around.options(),
+    )?);
     (0..args.connections)
         .map(|_| connect(args.addr, &loops))
         .collect()

@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use crate::client::LookAround;
 use clap::Args;
 use nexus_benches::rpc::{Framework, Mode, RpcServer, RpcServerOptions};
 use nexus_benches::serve::{end_signal, serve_until};
@@ -18,6 +19,8 @@ pub(crate) struct ServerArgs {
     /// Loops of nexus-rpc, workers of tokio
     #[arg(long, default_value_t = 1)]
     loops: usize,
+    #[command(flatten)]
+    look_around: LookAround,
     /// Run the handler on the thread that reads (the default)
     #[arg(long, group = "mode")]
     inline: bool,
@@ -69,6 +72,7 @@ pub(crate) fn run(args: &ServerArgs) -> Result<(), BoxError> {
         framework: args.runtime,
         address: args.addr,
         threads: args.loops,
+        loops: args.look_around.options(),
         mode: args.mode(),
         slow: Duration::from_millis(args.slow_ms),
     })?;

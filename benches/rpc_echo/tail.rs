@@ -110,7 +110,7 @@ fn print_line(args: &TailArgs, line: Line) -> Result<(), BoxError> {
 }
 
 fn measure(args: &TailArgs, line: Line, framework: Framework) -> Result<ClientReport, BoxError> {
-    let server = start_server(framework, line.mode, args.loops, args.slow_ms)?;
+    let server = start_server(framework, line.mode, args.loops, 0, args.slow_ms)?;
     let mut client = vec![
         "client".to_owned(),
         format!("--addr={}", server.address()),

@@ -11,6 +11,7 @@ use std::net::SocketAddr;
 use std::time::Duration;
 
 use clap::ValueEnum;
+use nexus_net::LoopOptions;
 
 pub use self::tonic::{CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES};
 
@@ -88,6 +89,8 @@ pub struct RpcServerOptions {
     pub address: SocketAddr,
     /// Loops of nexus-rpc, workers of tokio.
     pub threads: usize,
+    /// How nexus-rpc's loops work.
+    pub loops: LoopOptions,
     /// Where handlers run.
     pub mode: Mode,
     /// How long a slow call takes; at zero none is slow.

@@ -19,7 +19,11 @@ pub(super) struct NexusServer {
 
 impl NexusServer {
     pub(super) fn start(options: &RpcServerOptions) -> Result<Self, BoxError> {
-        let loops = Arc::new(LoopGroup::start("rpc", options.threads)?);
+        let loops = Arc::new(LoopGroup::start_with(
+            "rpc",
+            options.threads,
+            &options.loops,
+        )?);
         let echo = Arc::new(Echo {
             calls: AtomicU64::new(0),
             slow: options.slow,

@@ -19,21 +19,14 @@ const SLEEPS_MIN: u32 = 64;
 const SLEEPS_MAX: u32 = 1 << 16;
 
 /// How a loop works.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, Default)]
 pub struct LoopOptions {
     /// How long a loop that has run out of work looks around before it sleeps. It does so only while its waits
-    /// are that short on average and nobody else wants its processor, and answers then in half the time
-    /// or less; but such a loop keeps its processor busy between two messages, which counts where CPU
-    /// time is rationed. 0 for never. Default 50 µs.
+    /// are that short on average and nobody else wants its processor. With 50 µs at both ends, a few
+    /// calls in flight are answered in half the time or less, on a machine that has processors to
+    /// spare; where it has not, or where CPU time is rationed or counted, looking around costs more than it
+    /// brings (`benches/README.md`). 0 for never, which is the default.
     pub look_around_max: Duration,
-}
-
-impl Default for LoopOptions {
-    fn default() -> Self {
-        Self {
-            look_around_max: Duration::from_micros(50),
-        }
-    }
 }
 
 /// What a loop remembers of its waits.
@@ -95,7 +88,8 @@ mod tests {
     use super::*;
 
     fn after(waits: &[u64]) -> Waiting {
-        let mut waiting = Waiting::new(&LoopOptions::default());
+        let look_around_max = Duration::from_micros(50);
+        let mut waiting = Waiting::new(&LoopOptions { look_around_max });
         wait(&mut waiting, waits);
         waiting
     }
