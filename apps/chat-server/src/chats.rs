@@ -103,6 +103,11 @@ impl Services {
                 "the message is too long",
             )));
         }
+        if self.store.is_away() {
+            // The writer may be at a batch that hangs; nobody is to wait for that.
+            let away = StoreError::Unavailable("it does not answer".into());
+            return answer(Err(Failure::store(away, store_failed)));
+        }
         let publisher = self.publisher.clone();
         let sent = message.clone();
         let on_done = move |result| {

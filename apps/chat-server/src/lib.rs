@@ -204,6 +204,12 @@ impl ChatServer {
     ) -> Result<Self, ServerError> {
         prepare_schema(&store)?;
         let writer = Arc::new(MessageWriter::start(Arc::clone(&store), options.writer)?);
+        let waiting = Arc::downgrade(&writer);
+        store.on_away(Box::new(move || {
+            if let Some(writer) = waiting.upgrade() {
+                writer.fail_waiting();
+            }
+        }));
         let services = Arc::new(Services {
             publisher: Publisher::start(Arc::clone(&store), Arc::clone(&bus))?,
             limits: Limits::new(Arc::clone(&bus), options.clients.clone()),

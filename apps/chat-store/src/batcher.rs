@@ -146,6 +146,15 @@ impl MessageWriter {
         refused
     }
 
+    /// Completes the messages that wait with [`StoreError::Unavailable`]: for when the store is known to
+    /// be away and the batch under way may hang until a time-out. That batch is not touched, and
+    /// acknowledgements go on waiting. Any thread; the messages' callbacks run on it.
+    pub fn fail_waiting(&self) {
+        let waiting = std::mem::take(&mut self.shared.state.lock().queue);
+        let reason = "it does not answer, and what waited was given back";
+        fail_all(waiting, &StoreError::Unavailable(reason.into()));
+    }
+
     /// How many messages wait for the store.
     pub fn queued(&self) -> usize {
         self.shared.state.lock().queue.len()

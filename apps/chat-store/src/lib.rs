@@ -28,7 +28,7 @@ pub use chat_proto::conversation::{ConversationId, GroupId, Parties, UserId};
 
 pub use batcher::{MessageWriter, OnDone, QueueFull, Shutdown, WriterOptions};
 pub use error::StoreError;
-pub use mysql::{InvalidUrl, MySqlOptions, MySqlStore, MySqlTls};
+pub use mysql::{MySqlError, MySqlOptions, MySqlStore, MySqlTls};
 pub use sqlite::SqliteStore;
 pub use store::Store;
 pub use types::*;

@@ -28,6 +28,17 @@ pub trait Store: Send + Sync + 'static {
     /// [`StoreError::Unavailable`] while another server makes changes.
     fn prepare_schema(&self) -> Result<(), StoreError>;
 
+    /// Whether operations are refused at the moment because the database does not answer. Never
+    /// blocks; any thread. A database in the process never is away.
+    fn is_away(&self) -> bool {
+        false
+    }
+
+    /// Calls `act` each time when [`is_away`](Self::is_away) turns true, on a thread of the store.
+    fn on_away(&self, act: Box<dyn Fn() + Send + Sync>) {
+        drop(act);
+    }
+
     /// Registers a user. The store keeps `password_hash` as it is.
     ///
     /// # Errors

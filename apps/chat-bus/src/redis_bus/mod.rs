@@ -15,7 +15,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `link.rs` | one connection: every request on it has a deadline |
-//! | `pool.rs` | a bounded number of links; failing fast while Redis is away |
+//! | `pool.rs` | a bounded number of links behind a circuit breaker |
 //! | `scripts.rs` | what Redis has to do atomically |
 //! | `subscriber.rs` | the thread of a subscription |
 //! | `tls.rs` | certificates |
@@ -132,14 +132,18 @@ impl RedisBus {
     /// A bus on the Redis of `config`; connects when first used, so Redis need not be there yet.
     ///
     /// # Errors
-    /// [`BusError::Config`] names the field that cannot work.
+    /// [`BusError::Config`] names the field that cannot work; [`BusError::Unavailable`] if the system has
+    /// no thread to give.
     pub fn new(config: RedisConfig) -> Result<Self, BusError> {
         let endpoint = config.check()?;
+        let pool = Pool::new(endpoint, config.connections_max);
         Ok(Self {
             keys: Keys {
                 prefix: config.key_prefix.into(),
             },
-            pool: Pool::new(endpoint, config.connections_max),
+            pool: pool.map_err(|error| BusError::Unavailable {
+                reason: format!("no thread: {error}"),
+            })?,
             entry_life_ms: as_ms(config.entry_life),
             ping_interval: config.ping_interval,
         })

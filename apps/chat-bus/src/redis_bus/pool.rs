@@ -1,63 +1,47 @@
-//! [`Pool`]: a bounded number of links, made when needed, and quick refusals while Redis is away.
+//! [`Pool`]: a bounded number of links, made when needed, behind a circuit breaker.
 //!
-//! ```text
-//!           a link fails                         the probe fails: wait longer
-//!    Up ───────────────────> Down{retry_at} <──────────────────────────────┐
-//!     ^                           │ retry_at has come: one caller goes on  │
-//!     └──── any link works ───────┴────────────────────────────────────────┘
-//! ```
-//!
-//! While down, callers are refused at once; only one at a time finds out whether Redis is back. So
-//! a Redis that does not answer costs each thread one timeout, not one per call.
+//! While Redis is slow or away, callers are refused at once; a thread of the circuit's finds out when it is
+//! back. A Redis that does not answer costs the callers who were first a time-out, and those after them nothing.
 
 use std::time::{Duration, Instant};
 
-use parking_lot::{Condvar, Mutex};
+use nexus_rpc::{BreakerOptions, Circuit, CircuitOptions};
+use parking_lot::Mutex;
 use redis::Value;
 
 use super::link::{Endpoint, Link, LinkError};
 use crate::BusError;
 
-/// The pause after a first failure, and the longest one.
-const PAUSE_MIN: Duration = Duration::from_millis(100);
-const PAUSE_MAX: Duration = Duration::from_secs(1);
-
 /// Links to one Redis.
 pub(super) struct Pool {
     endpoint: Endpoint,
-    links_max: usize,
-    state: Mutex<State>,
-    /// Signalled when a link was given back or given up, and when the health changed.
-    changed: Condvar,
-}
-
-struct State {
-    idle: Vec<Link>,
-    /// Links idle or lent: at most `links_max`.
-    links: usize,
-    health: Health,
-}
-
-#[derive(Clone, Copy)]
-enum Health {
-    Up,
-    Down { retry_at: Instant, pause: Duration },
+    circuit: Circuit,
+    /// Not lent; the circuit limits how many there are.
+    idle: Mutex<Vec<Link>>,
 }
 
 impl Pool {
     /// A pool without links yet.
-    pub(super) fn new(endpoint: Endpoint, links_max: usize) -> Self {
-        let state = State {
-            idle: Vec::new(),
-            links: 0,
-            health: Health::Up,
+    ///
+    /// # Errors
+    /// The system has no thread to give.
+    pub(super) fn new(endpoint: Endpoint, links_max: usize) -> std::io::Result<Self> {
+        let options = CircuitOptions {
+            // A request that has waited for half of its time is one sign, that it ends without an answer another.
+            stalled_after: (endpoint.timeout / 2).max(Duration::from_millis(1)),
+            at_work_max: links_max,
+            wait_max: endpoint.timeout,
+            breaker: BreakerOptions {
+                silent_timeouts: 2,
+                ..CircuitOptions::default().breaker
+            },
         };
-        Self {
+        let probed = endpoint.clone();
+        Ok(Self {
+            circuit: Circuit::start("redis", options, move || answers(&probed))?,
             endpoint,
-            links_max,
-            state: Mutex::new(state),
-            changed: Condvar::new(),
-        }
+            idle: Mutex::default(),
+        })
     }
 
     pub(super) fn endpoint(&self) -> &Endpoint {
@@ -74,28 +58,28 @@ impl Pool {
         replies: usize,
     ) -> Result<Vec<Value>, BusError> {
         let deadline = Instant::now() + self.endpoint.timeout;
-        let Permit { idle, probe } = self.admit(deadline)?;
-        match self.exchange(idle, request, replies, deadline) {
+        let passage = self.circuit.enter().map_err(|reason| unavailable(&reason))?;
+        match self.exchange(request, replies, deadline) {
             Ok((link, values)) => {
-                self.give_back(link);
+                self.idle.lock().push(link);
+                passage.answered();
                 Ok(values)
             }
             Err(error) => {
-                self.give_up(&error, probe);
-                Err(BusError::Unavailable {
-                    reason: error.to_string(),
-                })
+                self.forget_idle();
+                passage.failed();
+                Err(unavailable(&error))
             }
         }
     }
 
     fn exchange(
         &self,
-        idle: Option<Link>,
         request: &[u8],
         replies: usize,
         deadline: Instant,
     ) -> Result<(Link, Vec<Value>), LinkError> {
+        let idle = self.idle.lock().pop();
         if let Some(mut link) = idle {
             match link.exchange(request, replies, deadline) {
                 Ok(values) => return Ok((link, values)),
@@ -108,99 +92,25 @@ impl Pool {
         Ok((link, values))
     }
 
-    /// Waits for the right to use one link.
-    fn admit(&self, deadline: Instant) -> Result<Permit, BusError> {
-        let mut state = self.state.lock();
-        let mut probe = false;
-        loop {
-            if let Health::Down { retry_at, pause } = state.health
-                && !probe
-            {
-                if Instant::now() < retry_at {
-                    return Err(unavailable("it failed a moment ago"));
-                }
-                probe = true;
-                // The others stay refused while this one tries.
-                state.health = Health::Down {
-                    retry_at: deadline,
-                    pause,
-                };
-            }
-            if let Some(link) = state.idle.pop() {
-                return Ok(Permit {
-                    idle: Some(link),
-                    probe,
-                });
-            }
-            if state.links < self.links_max {
-                state.links += 1;
-                return Ok(Permit { idle: None, probe });
-            }
-            if self.changed.wait_until(&mut state, deadline).timed_out() {
-                return Err(unavailable("all connections are busy"));
-            }
-        }
-    }
-
-    fn give_back(&self, link: Link) {
-        let mut state = self.state.lock();
-        state.idle.push(link);
-        let was_down = matches!(state.health, Health::Down { .. });
-        state.health = Health::Up;
-        drop(state);
-        self.changed.notify_one();
-        if was_down {
-            log::info!("Redis is back");
-        }
-    }
-
-    fn give_up(&self, error: &LinkError, probe: bool) {
-        let mut state = self.state.lock();
-        state.links -= 1;
-        let pause = match state.health {
-            Health::Up => PAUSE_MIN,
-            Health::Down { pause, .. } if probe => (pause * 2).min(PAUSE_MAX),
-            // Others that were under way when Redis went: no news.
-            Health::Down { pause, .. } => pause,
-        };
-        let was_up = matches!(state.health, Health::Up);
-        if was_up || probe {
-            state.health = Health::Down {
-                retry_at: Instant::now() + pause,
-                pause,
-            };
-        }
-        let stale = forget_idle(&mut state);
-        drop(state);
-        drop(stale);
-        self.changed.notify_all();
-        if was_up {
-            log::warn!("Redis is not available: {error}; trying again");
-        }
-    }
-
+    /// What closed or silenced one link did so to all: the idle ones are dropped with it.
     fn forget_idle(&self) {
-        let stale = forget_idle(&mut self.state.lock());
-        self.changed.notify_all();
+        let stale = std::mem::take(&mut *self.idle.lock());
         drop(stale);
     }
 }
 
-/// What closed or silenced one link did so to all: the idle ones are dropped with it.
-fn forget_idle(state: &mut State) -> Vec<Link> {
-    state.links -= state.idle.len();
-    std::mem::take(&mut state.idle)
+/// The circuit's probe: any answer is a sign of life.
+fn answers(endpoint: &Endpoint) -> bool {
+    let deadline = Instant::now() + endpoint.timeout;
+    let ping = redis::cmd("PING").get_packed_command();
+    let pong = endpoint
+        .connect(deadline)
+        .and_then(|mut link| link.exchange(&ping, 1, deadline));
+    pong.is_ok()
 }
 
-/// The right to use one link: an idle one, or one to be made.
-struct Permit {
-    idle: Option<Link>,
-    /// Whether the caller is the one that finds out if Redis is back.
-    probe: bool,
-}
-
-fn unavailable(reason: &str) -> BusError {
+fn unavailable(reason: &dyn std::fmt::Display) -> BusError {
     BusError::Unavailable {
-        reason: reason.to_owned(),
+        reason: reason.to_string(),
     }
 }

@@ -17,7 +17,7 @@ use crate::roster::Roster;
 pub enum SetupError {
     /// The store's address cannot be used.
     #[error(transparent)]
-    Url(#[from] chat_store::InvalidUrl),
+    Url(#[from] chat_store::MySqlError),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] chat_store::StoreError),

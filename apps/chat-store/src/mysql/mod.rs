@@ -1,17 +1,25 @@
 //! The store on MySQL 8 or MariaDB 10.11.
+//!
+//! Every operation passes a circuit breaker: while the database is slow or away, it is refused at once instead of
+//! holding its thread until a time-out. The number of threads that can be at the database at a time is limited
+//! as well, so that there is always a worker left to say no.
 
 mod errors;
 mod pool;
 mod session;
 
 use std::{
-    fmt,
+    fmt, io,
     path::PathBuf,
-    sync::atomic::{AtomicBool, Ordering},
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
 use mysql::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts, prelude::Queryable};
+use nexus_rpc::{Circuit, CircuitOptions, NoPassage, Passage};
 
 use self::{
     errors::{classify, classify_commit},
@@ -22,6 +30,9 @@ use crate::{
     error::{DbError, StoreError},
     sql::{Backend, Dialect, Retry, Session, migrations, now_ms},
 };
+
+/// Connections that only batches of messages may use: they carry everybody's.
+const CONNECTIONS_FOR_BATCHES: usize = 2;
 
 /// More than there are different statements, so that a connection prepares each once.
 const STATEMENTS_MAX: usize = 256;
@@ -39,13 +50,17 @@ pub struct MySqlOptions {
     pub url: String,
     /// TLS, and how the database is known. Default: none.
     pub tls: Option<MySqlTls>,
-    /// Connections at most; they are opened when they are needed. Default 16.
+    /// Connections at most; they are opened when they are needed. Two of them are kept for batches of messages. Default
+    /// 16.
     pub connections_max: usize,
     /// The longest that connecting may take, and waiting for a connection when all are in use.
     /// Default 2 s.
     pub connect_timeout: Duration,
     /// The longest that one answer of the database may take. Default 5 s.
     pub io_timeout: Duration,
+    /// An operation that takes so long counts as a sign that the database is away, though it is waited for; two
+    /// such signs in a row, and others are refused at once. Default 1 s.
+    pub stalled_after: Duration,
 }
 
 impl MySqlOptions {
@@ -57,6 +72,7 @@ impl MySqlOptions {
             connections_max: 16,
             connect_timeout: Duration::from_secs(2),
             io_timeout: Duration::from_secs(5),
+            stalled_after: Duration::from_secs(1),
         }
     }
 }
@@ -90,26 +106,36 @@ impl fmt::Debug for MySqlOptions {
             .field("connections_max", &self.connections_max)
             .field("connect_timeout", &self.connect_timeout)
             .field("io_timeout", &self.io_timeout)
+            .field("stalled_after", &self.stalled_after)
             .finish_non_exhaustive()
     }
 }
 
-/// The URL of a database cannot be used.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("not a usable database URL: {0}")]
-pub struct InvalidUrl(String);
+/// The store cannot be made.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum MySqlError {
+    /// The URL is wrong or names no database.
+    #[error("not a usable database URL: {0}")]
+    InvalidUrl(String),
+    /// A thread cannot be started.
+    #[error("cannot start a thread: {0}")]
+    Thread(#[from] io::Error),
+}
 
 /// A [`Store`](crate::Store) on MySQL or MariaDB.
 ///
 /// The database may be away when this is made and at any time later: operations then fail with
-/// [`StoreError::Unavailable`], and work again once it is back. If it stalls, an operation ends
-/// with that error after two `connect_timeout` and two `io_timeout` at the latest, save that changes
-/// of the schema are waited for. Until [`prepare_schema`](crate::Store::prepare_schema) has succeeded,
+/// [`StoreError::Unavailable`], and work again once it is back, which a thread of the store finds
+/// out. If it stalls, an operation that is under way ends with that error after two `connect_timeout` and
+/// two `io_timeout` at the latest, save that changes of the schema are waited for; those that come after
+/// `stalled_after` end with it at once. Until [`prepare_schema`](crate::Store::prepare_schema) has succeeded,
 /// every other operation fails with that error as well.
 ///
 /// Transactions run at READ COMMITTED, so a binary log must not be in the STATEMENT format.
 pub struct MySqlStore {
-    pool: Pool,
+    pool: Arc<Pool>,
+    circuit: Circuit,
     /// Of connections that change the schema.
     schema_opts: Opts,
     /// The schema was seen to be up to date: nothing touches the tables before.
@@ -121,11 +147,12 @@ impl MySqlStore {
     /// Connects to nothing yet.
     ///
     /// # Errors
-    /// The URL is wrong or names no database.
-    pub fn new(options: MySqlOptions) -> Result<Self, InvalidUrl> {
-        let opts = Opts::from_url(&options.url).map_err(|error| InvalidUrl(error.to_string()))?;
+    /// See [`MySqlError`].
+    pub fn new(options: MySqlOptions) -> Result<Self, MySqlError> {
+        let opts = Opts::from_url(&options.url)
+            .map_err(|error| MySqlError::InvalidUrl(error.to_string()))?;
         if opts.get_db_name().is_none_or(str::is_empty) {
-            return Err(InvalidUrl("it names no database".into()));
+            return Err(MySqlError::InvalidUrl("it names no database".into()));
         }
         // Below the IO timeout, so that a lock that is waited for too long is told by the database
         // and does not cost the connection.
@@ -151,28 +178,52 @@ impl MySqlStore {
             .read_timeout(None)
             .write_timeout(None)
             .tcp_keepalive_time_ms(Some(SCHEMA_KEEPALIVE_MS));
+        let pool = Arc::new(Pool::new(
+            opts.into(),
+            options.connections_max,
+            options.connect_timeout,
+        ));
+        let limits = CircuitOptions {
+            stalled_after: options.stalled_after,
+            at_work_max: options
+                .connections_max
+                .saturating_sub(CONNECTIONS_FOR_BATCHES)
+                .max(1),
+            ..CircuitOptions::default()
+        };
+        let probed = Arc::clone(&pool);
         Ok(Self {
-            pool: Pool::new(
-                opts.into(),
-                options.connections_max,
-                options.connect_timeout,
-            ),
+            circuit: Circuit::start("database", limits, move || answers(&probed))?,
+            pool,
             schema_opts: schema_opts.into(),
             is_prepared: AtomicBool::new(false),
             retry_time_max: options.io_timeout,
         })
     }
 
-    /// Runs work on a connection until it succeeds or is not to be retried.
-    fn run<T>(&self, work: impl FnMut(&mut Conn) -> Result<T, DbError>) -> Result<T, StoreError> {
+    /// Runs work on a connection, if the schema is there and the circuit lets it through.
+    fn run<T>(
+        &self,
+        enter: impl FnOnce(&Circuit) -> Result<Passage<'_>, NoPassage>,
+        work: impl FnMut(&mut Conn) -> Result<T, DbError>,
+    ) -> Result<T, StoreError> {
         if !self.is_prepared.load(Ordering::Acquire) {
             let reason = "its schema has not been prepared yet";
             return Err(StoreError::Unavailable(reason.into()));
         }
-        self.run_unprepared(work)
+        let passage =
+            enter(&self.circuit).map_err(|reason| StoreError::Unavailable(reason.to_string()))?;
+        let result = self.run_unguarded(work);
+        match &result {
+            Err(StoreError::Unavailable(_)) => passage.failed(),
+            // A conflict, or nonsense, is an answer too.
+            Ok(_) | Err(_) => passage.answered(),
+        }
+        result
     }
 
-    fn run_unprepared<T>(
+    /// Runs work on a connection until it succeeds or is not to be retried.
+    fn run_unguarded<T>(
         &self,
         mut work: impl FnMut(&mut Conn) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
@@ -186,11 +237,21 @@ impl MySqlStore {
     }
 }
 
+/// The circuit's probe. A connection from before a restart is no sign; the second one is new.
+fn answers(pool: &Pool) -> bool {
+    let mut ask = || pool.with(|conn| conn.query_drop("SELECT 1").map_err(classify));
+    let answer = match ask() {
+        Err(DbError::Lost(_)) => ask(),
+        answer => answer,
+    };
+    !matches!(answer, Err(DbError::Lost(_) | DbError::Unavailable(_)))
+}
+
 impl Backend for MySqlStore {
     fn bring_up_to_date(&self) -> Result<(), StoreError> {
         let migrations = migrations::migrations(Dialect::MySql);
         let up_to_date = self
-            .run_unprepared(|conn| migrations::are_applied(&mut MySqlSession(conn), migrations))?;
+            .run_unguarded(|conn| migrations::are_applied(&mut MySqlSession(conn), migrations))?;
         if !up_to_date {
             let mut conn = pool::connect(&self.schema_opts)?;
             lock_schema(&mut conn)?;
@@ -200,18 +261,26 @@ impl Backend for MySqlStore {
         Ok(())
     }
 
+    fn is_away(&self) -> bool {
+        self.circuit.is_open()
+    }
+
+    fn on_away(&self, act: Box<dyn Fn() + Send + Sync>) {
+        self.circuit.on_open(act);
+    }
+
     fn read<T>(
         &self,
         mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
-        self.run(|conn| work(&mut MySqlSession(conn)))
+        self.run(Circuit::enter, |conn| work(&mut MySqlSession(conn)))
     }
 
     fn snapshot<T>(
         &self,
         mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
-        self.run(|conn| {
+        self.run(Circuit::enter, |conn| {
             let level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
             conn.query_drop(level).map_err(classify)?;
             let start = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
@@ -223,7 +292,18 @@ impl Backend for MySqlStore {
         &self,
         mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
-        self.run(|conn| transaction(conn, "START TRANSACTION", &mut work))
+        self.run(Circuit::enter, |conn| {
+            transaction(conn, "START TRANSACTION", &mut work)
+        })
+    }
+
+    fn write_batch<T>(
+        &self,
+        mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
+    ) -> Result<T, StoreError> {
+        self.run(Circuit::enter_at_once, |conn| {
+            transaction(conn, "START TRANSACTION", &mut work)
+        })
     }
 }
 

@@ -26,6 +26,16 @@ pub(crate) trait Backend: Send + Sync + 'static {
     /// Applies the [migrations](super::migrations) that are missing, alone among all servers.
     fn bring_up_to_date(&self) -> Result<(), StoreError>;
 
+    /// See [`Store::is_away`].
+    fn is_away(&self) -> bool {
+        false
+    }
+
+    /// See [`Store::on_away`].
+    fn on_away(&self, act: Box<dyn Fn() + Send + Sync>) {
+        drop(act);
+    }
+
     /// Runs a single statement that reads.
     fn read<T>(
         &self,
@@ -44,6 +54,14 @@ pub(crate) trait Backend: Send + Sync + 'static {
         &self,
         work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError>;
+
+    /// As [`write`](Self::write), for a few callers who do the work of many and wait for nobody's.
+    fn write_batch<T>(
+        &self,
+        work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
+    ) -> Result<T, StoreError> {
+        self.write(work)
+    }
 }
 
 /// Counts the attempts of one operation and says whether there may be another.
@@ -86,6 +104,14 @@ impl Retry {
 impl<B: Backend> Store for B {
     fn prepare_schema(&self) -> Result<(), StoreError> {
         self.bring_up_to_date()
+    }
+
+    fn is_away(&self) -> bool {
+        Backend::is_away(self)
+    }
+
+    fn on_away(&self, act: Box<dyn Fn() + Send + Sync>) {
+        Backend::on_away(self, act);
     }
 
     fn create_user(&self, name: &str, password_hash: &str) -> Result<CreateUser, StoreError> {
@@ -231,7 +257,7 @@ impl<B: Backend> Store for B {
 
     fn append(&self, batch: &[NewMessage], acks: &[Ack]) -> Result<Vec<AppendOutcome>, StoreError> {
         let mut duplicates = Duplicates::LeaveToKey;
-        self.write(|s| {
+        self.write_batch(|s| {
             let done = append::append(s, batch, acks, now_ms(), duplicates);
             duplicates = Duplicates::LookFor;
             done
