@@ -31,7 +31,7 @@
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::mpsc::{Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -117,6 +117,7 @@ impl Proxy {
         let id = ProxyId::random();
         let (listen, server_options) = (options.listen, options.server());
         let services = Services::new(registry, Arc::clone(&loops), id, &options);
+        let (lease, inbox) = channel();
         let shared = Arc::new(Shared {
             options,
             services: Arc::new(services),
@@ -126,10 +127,11 @@ impl Proxy {
             resync: Arc::default(),
             addresses: Arc::default(),
             paces: Default::default(),
+            lease,
             last_session: AtomicU64::new(0),
         });
         let lease_held = Arc::new(AtomicBool::new(false));
-        let background = Background::start(&shared, &bus, id, &lease_held)?;
+        let background = Background::start(&shared, &bus, id, &lease_held, inbox)?;
         let for_sessions = Arc::clone(&shared);
         let server =
             TcpServer::start(&loops, listen, server_options, move |accepted: Accepted| {
@@ -221,8 +223,9 @@ impl Background {
         bus: &Arc<dyn Bus>,
         id: ProxyId,
         lease_held: &Arc<AtomicBool>,
+        inbox: Receiver<ToLease>,
     ) -> std::io::Result<Self> {
-        let (lease, inbox) = channel();
+        let lease = shared.lease.clone();
         let mut background = Self {
             acks: Arc::clone(&shared.acks),
             logouts: Arc::clone(&shared.logouts),
@@ -255,9 +258,12 @@ impl Background {
         let directory = Arc::clone(&shared.directory);
         let on_event = move |event| match event {
             BusEvent::Message(message) => push::distribute(message, &directory),
-            BusEvent::Lost => log::warn!("the bus was lost; sessions will fetch what they miss"),
+            // Refused once the keeper has ended.
+            BusEvent::Lost => {
+                log::warn!("the bus was lost; sessions fetch what they miss");
+                let _ = lease.send(ToLease::Lost);
+            }
             BusEvent::Connected => {
-                // Refused once the keeper has ended.
                 let _ = lease.send(ToLease::Connected);
             }
         };

@@ -1,7 +1,7 @@
 //! Has sessions fetch what they may have missed, a few at a time.
 //!
-//! All of them do when the bus was away, and each does now and then by itself: a push may also be lost
-//! where no proxy notices, between the servers and the bus.
+//! All of them do while the bus is away, over and over, and once more when it is back; and each does now and then by
+//! itself: a push may also be lost where no proxy notices, between the servers and the bus.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -41,6 +41,14 @@ impl Resync {
         // Not under the lock: a mailbox may hold a permit.
         drop(replaced);
         self.go_on();
+    }
+
+    /// Starts over, unless the last time is not over yet: then those who were last would never be served.
+    pub(crate) fn start_if_idle(self: &Arc<Self>, directory: &Directory) {
+        let idle = self.queue.lock().waiting.is_empty();
+        if idle {
+            self.start(directory);
+        }
     }
 
     /// One session's turn has come. It must not ask again before it got its permit.

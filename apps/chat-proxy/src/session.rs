@@ -22,6 +22,7 @@
 use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
@@ -38,6 +39,7 @@ use crate::acks::Acks;
 use crate::clients::{Addresses, Paces};
 use crate::delivery::{Arrival, Delivery, OwnMessage};
 use crate::directory::{Directory, SessionId, SessionMailbox};
+use crate::lease::ToLease;
 use crate::logouts::Logouts;
 use crate::requests::{Request, answer_frame};
 use crate::resync::{Permit, Resync};
@@ -62,6 +64,7 @@ pub(crate) struct Shared {
     pub(crate) resync: Arc<Resync>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) paces: Paces,
+    pub(crate) lease: mpsc::Sender<ToLease>,
     pub(crate) last_session: AtomicU64,
 }
 

@@ -3,7 +3,7 @@
 use std::collections::{BTreeSet, HashSet};
 
 use bytes::Bytes;
-use chat_bus::{Bus, BusError};
+use chat_bus::Bus;
 use chat_proto::ids::MessageId;
 use chat_proto::messages::{
     AddFriendRequest, AddGroupRequest, Conversation, ConversationAck, ConversationMark,
@@ -15,6 +15,8 @@ use chat_store::{
     ConversationId, GroupId, Mark, MessageKind, Parties, Role, Stamp, StoredMessage, UserId,
 };
 use prost::Message as _;
+
+use crate::failure;
 
 /// What a client says it has received.
 pub(crate) fn received(me: UserId, received: &[ConversationAck]) -> Vec<Mark> {
@@ -38,23 +40,23 @@ pub(crate) fn named(me: UserId, conversation: &Conversation) -> Option<Conversat
 }
 
 /// Which of some users are online.
-#[derive(Default)]
 pub(crate) struct Online(HashSet<i32>);
 
 impl Online {
-    /// Looks them up.
-    pub(crate) fn of(
-        bus: &dyn Bus,
-        users: impl IntoIterator<Item = UserId>,
-    ) -> Result<Self, BusError> {
+    /// Looks them up. While the bus is away nobody counts as online: whatever the states are asked for, is no
+    /// reason to do without it.
+    pub(crate) fn of(bus: &dyn Bus, users: impl IntoIterator<Item = UserId>) -> Self {
         let users: BTreeSet<i32> = users.into_iter().map(UserId::get).collect();
         let users: Vec<i32> = users.into_iter().collect();
-        let places = bus.locate(&users)?;
+        let places = bus.locate(&users).unwrap_or_else(|error| {
+            failure::note_bus(&error);
+            Vec::new()
+        });
         let online = users
             .iter()
             .zip(places)
             .filter(|(_, place)| place.is_some());
-        Ok(Self(online.map(|(&user, _)| user).collect()))
+        Self(online.map(|(&user, _)| user).collect())
     }
 
     pub(crate) fn state(&self, user: UserId) -> Bytes {

@@ -76,11 +76,16 @@ impl From<StoreError> for Failure {
     }
 }
 
+/// Notes in the log that the bus failed.
+pub(crate) fn note_bus(error: &BusError) {
+    if BUS_IS_AWAY.allows() {
+        log::warn!("{error}");
+    }
+}
+
 impl From<BusError> for Failure {
     fn from(error: BusError) -> Self {
-        if BUS_IS_AWAY.allows() {
-            log::warn!("{error}");
-        }
+        note_bus(&error);
         Self::new(
             code::UNAVAILABLE,
             "presence is not available, try again later",

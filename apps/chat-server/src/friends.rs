@@ -100,8 +100,7 @@ impl Services {
             AddFriend::Added { stamp, friend_name } => {
                 let to = vec![friend];
                 self.announce(MessageKind::AddFriend, conversation, user, stamp, to);
-                // The friendship is made; not to know the state is no reason to say otherwise.
-                let online = Online::of(&*self.bus, [friend]).unwrap_or_default();
+                let online = Online::of(&*self.bus, [friend]);
                 let friend = Friend {
                     id: friend,
                     name: friend_name,
@@ -148,7 +147,7 @@ impl Services {
 
     fn try_fetch_friends(&self, user: UserId) -> Result<FriendList, Failure> {
         let friends = self.store.friends(user)?;
-        let online = Online::of(&*self.bus, friends.iter().map(|friend| friend.id))?;
+        let online = Online::of(&*self.bus, friends.iter().map(|friend| friend.id));
         Ok(convert::friend_list(&friends, &online))
     }
 

@@ -243,14 +243,13 @@ impl Services {
         let members = groups
             .iter()
             .flat_map(|group| group.members.iter().map(|m| m.id));
-        let online = Online::of(&*self.bus, members)?;
+        let online = Online::of(&*self.bus, members);
         Ok(convert::group_list(&groups, &online))
     }
 
-    /// The change is made; not to know who is online is no reason to say otherwise.
     fn group_with_states(&self, group: &chat_store::Group) -> Group {
         let members = group.members.iter().map(|member| member.id);
-        let online = Online::of(&*self.bus, members).unwrap_or_default();
+        let online = Online::of(&*self.bus, members);
         convert::group(group, &online)
     }
 }

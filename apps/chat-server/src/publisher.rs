@@ -1,27 +1,34 @@
 //! What was committed, on its way to the recipients' proxies.
 //!
 //! One thread takes all that has queued up, looks up where the recipients are, and publishes one
-//! message per proxy: two round trips to the bus for any number of pushes. What is lost here (the bus
-//! is away, the queue is full) stays pending in the store, and proxies fetch it.
+//! message per proxy: two round trips to the bus for any number of pushes. While the bus is away the thread waits
+//! for it, and with it what has queued up; a proxy that fetches it meanwhile drops what comes then. What finds the
+//! queue full stays pending in the store, and proxies fetch it.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use chat_bus::{Bus, MESSAGE_BYTES_MAX, ProxyId, SessionRef};
+use chat_bus::{Bus, BusError, MESSAGE_BYTES_MAX, ProxyId, SessionRef};
 use chat_proto::messages::{BusMessage, EndSession, Push};
-use chat_store::{ConversationId, GroupId, Parties, Store, StoredMessage, UserId};
-use crossbeam_channel::{Receiver, Sender, TrySendError, bounded};
+use chat_store::{ConversationId, GroupId, Parties, Store, StoreError, StoredMessage, UserId};
+use crossbeam_channel::{Receiver, Sender, bounded};
 use prost::Message;
 
 use crate::convert;
 use crate::log_limit::LogLimit;
 
-/// Jobs that may wait.
+/// Jobs that may wait, and the bytes of their texts.
 const QUEUE_MAX: usize = 65_536;
+const QUEUE_BYTES_MAX: usize = 64 << 20;
 /// Jobs published together.
 const BATCH_MAX: usize = 1024;
+/// The pause before a batch is tried again that found bus or store away, and the longest one.
+const PAUSE_MIN: Duration = Duration::from_millis(20);
+const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A bus message is closed when it has grown beyond this; a push is smaller than the rest.
 const BUS_MESSAGE_BYTES: usize = MESSAGE_BYTES_MAX / 2;
 
@@ -42,6 +49,16 @@ pub(crate) enum Job {
     Flush(Sender<()>),
 }
 
+impl Job {
+    /// What it takes in the queue.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Message(message) | Self::MessageTo(message, _) => message.content.len(),
+            Self::Stored(..) | Self::EndSession(..) | Self::Flush(_) => 0,
+        }
+    }
+}
+
 /// To what a session lost its user.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum End {
@@ -54,25 +71,42 @@ pub(crate) enum End {
 #[derive(Clone)]
 pub(crate) struct Publisher {
     sender: Sender<Job>,
+    queued: Arc<Queued>,
+}
+
+/// What the publishers and their thread share: it ends when it is the last to hold it.
+#[derive(Default)]
+struct Queued {
+    bytes: AtomicUsize,
 }
 
 impl Publisher {
     /// Starts the thread; it ends when the publisher is dropped.
     pub(crate) fn start(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> std::io::Result<Self> {
         let (sender, jobs) = bounded(QUEUE_MAX);
-        let worker = Worker { store, bus, jobs };
+        let queued = Arc::<Queued>::default();
+        let worker = Worker {
+            store,
+            bus,
+            jobs,
+            queued: Arc::clone(&queued),
+        };
         std::thread::Builder::new()
             .name("publisher".into())
             .spawn(move || worker.run())?;
-        Ok(Self { sender })
+        Ok(Self { sender, queued })
     }
 
     /// Queues a job. Never blocks.
     pub(crate) fn publish(&self, job: Job) {
-        if let Err(TrySendError::Full(_)) = self.sender.try_send(job)
-            && QUEUE_IS_FULL.allows()
-        {
-            log::warn!("the publisher's queue is full; a push is left to be fetched");
+        let bytes = job.bytes();
+        let before = self.queued.bytes.fetch_add(bytes, Ordering::AcqRel);
+        let fits = bytes == 0 || before + bytes <= QUEUE_BYTES_MAX;
+        if !fits || self.sender.try_send(job).is_err() {
+            self.queued.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            if QUEUE_IS_FULL.allows() {
+                log::warn!("the publisher's queue is full; a push is left to be fetched");
+            }
         }
     }
 
@@ -89,6 +123,7 @@ struct Worker {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
     jobs: Receiver<Job>,
+    queued: Arc<Queued>,
 }
 
 impl Worker {
@@ -96,45 +131,62 @@ impl Worker {
         while let Ok(first) = self.jobs.recv() {
             let mut batch = vec![first];
             batch.extend(self.jobs.try_iter().take(BATCH_MAX - 1));
-            let mut flushed = Vec::new();
-            if let Err(error) = self.publish(batch, &mut flushed)
-                && NOT_PUBLISHED.allows()
-            {
-                log::warn!("pushes are left to be fetched: {error}");
-            }
-            for done in flushed {
-                let _ = done.send(());
+            self.publish_when_possible(&batch);
+            let bytes = batch.iter().map(Job::bytes).sum();
+            self.queued.bytes.fetch_sub(bytes, Ordering::AcqRel);
+            for job in batch {
+                if let Job::Flush(done) = job {
+                    let _ = done.send(());
+                }
             }
         }
     }
 
-    fn publish(
-        &self,
-        batch: Vec<Job>,
-        flushed: &mut Vec<Sender<()>>,
-    ) -> Result<(), Box<dyn std::error::Error>> {
+    /// Tries until bus and store are there; gives up when the server has ended.
+    fn publish_when_possible(&self, batch: &[Job]) {
+        let mut pause = PAUSE_MIN;
+        while let Err(error) = self.publish(batch) {
+            let again = error.is_unavailable() && Arc::strong_count(&self.queued) > 1;
+            if NOT_PUBLISHED.allows() {
+                let then = if again { "wait" } else { "are left to be fetched" };
+                log::warn!("pushes {then}: {error}");
+            }
+            if !again {
+                return;
+            }
+            std::thread::sleep(pause);
+            pause = (pause * 2).min(PAUSE_MAX);
+        }
+    }
+
+    fn publish(&self, batch: &[Job]) -> Result<(), NotPublished> {
         let mut outgoing = Outgoing::default();
-        let mut pushes: Vec<(StoredMessage, Option<Vec<UserId>>)> = Vec::new();
+        let mut pushes: Vec<(Cow<'_, StoredMessage>, Option<&[UserId]>)> = Vec::new();
         for job in batch {
             match job {
-                Job::Message(message) => pushes.push((message, None)),
-                Job::MessageTo(message, recipients) => pushes.push((message, Some(recipients))),
+                Job::Message(message) => pushes.push((Cow::Borrowed(message), None)),
+                Job::MessageTo(message, recipients) => {
+                    pushes.push((Cow::Borrowed(message), Some(recipients)));
+                }
                 Job::Stored(conversation, sequence) => {
-                    let found = self.store.history(conversation, sequence, 1)?;
+                    let found = self.store.history(*conversation, *sequence, 1)?;
                     let found = found
                         .into_iter()
-                        .filter(|message| message.sequence == sequence);
-                    pushes.extend(found.map(|message| (message, None)));
+                        .filter(|message| message.sequence == *sequence);
+                    pushes.extend(found.map(|message| (Cow::Owned(message), None)));
                 }
-                Job::EndSession(user, session, end) => outgoing.end_session(user, session, end),
-                Job::Flush(done) => flushed.push(done),
+                Job::EndSession(user, session, end) => outgoing.end_session(*user, *session, *end),
+                Job::Flush(_) => {}
             }
         }
         let groups = self.groups(&pushes)?;
-        let pushes: Vec<(StoredMessage, Vec<UserId>)> = pushes
+        let pushes: Vec<(Cow<'_, StoredMessage>, Cow<'_, [UserId]>)> = pushes
             .into_iter()
             .map(|(message, recipients)| {
-                let recipients = recipients.unwrap_or_else(|| audience(&message, &groups));
+                let recipients = match recipients {
+                    Some(recipients) => Cow::Borrowed(recipients),
+                    None => Cow::Owned(audience(&message, &groups)),
+                };
                 (message, recipients)
             })
             .collect();
@@ -150,7 +202,7 @@ impl Worker {
             .collect();
         for (message, recipients) in &pushes {
             let mut by_proxy: BTreeMap<ProxyId, Vec<i32>> = BTreeMap::new();
-            for user in recipients {
+            for user in recipients.iter() {
                 if let Some(&proxy) = places.get(&user.get()) {
                     by_proxy.entry(proxy).or_default().push(user.get());
                 }
@@ -180,8 +232,8 @@ impl Worker {
     /// The members of all groups that something goes to.
     fn groups(
         &self,
-        pushes: &[(StoredMessage, Option<Vec<UserId>>)],
-    ) -> Result<HashMap<GroupId, Vec<UserId>>, chat_store::StoreError> {
+        pushes: &[(Cow<'_, StoredMessage>, Option<&[UserId]>)],
+    ) -> Result<HashMap<GroupId, Vec<UserId>>, StoreError> {
         let groups: HashSet<GroupId> = pushes
             .iter()
             .filter(|(_, recipients)| recipients.is_none())
@@ -192,6 +244,24 @@ impl Worker {
         }
         self.store
             .group_members_of(&groups.into_iter().collect::<Vec<_>>())
+    }
+}
+
+/// Why a batch did not go out.
+#[derive(Debug, thiserror::Error)]
+enum NotPublished {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error(transparent)]
+    Bus(#[from] BusError),
+}
+
+impl NotPublished {
+    fn is_unavailable(&self) -> bool {
+        match self {
+            Self::Store(error) => error.is_unavailable(),
+            Self::Bus(error) => matches!(error, BusError::Unavailable { .. }),
+        }
     }
 }
 

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use chat_bus::{Claim, LoginPolicy, SessionRef};
+use chat_bus::{BusError, Claim, LoginPolicy, SessionRef};
 use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::code;
 use chat_proto::messages::{
@@ -20,7 +20,10 @@ use nexus_rpc::{CallContext, RpcError};
 use crate::convert::{self, Online};
 use crate::publisher::{End, Job};
 use crate::token::Token;
-use crate::{Services, caller, failure::Failure};
+use crate::{
+    Services, caller,
+    failure::{self, Failure},
+};
 
 const HISTORY_MAX: usize = 500;
 /// Expired tokens that one login clears away. Each login adds one at most, so they do not pile up.
@@ -158,9 +161,10 @@ impl Services {
         request: &LoginRequest,
     ) -> Result<LoginReply, Failure> {
         let user = self.authenticate(address, request)?;
-        self.claim(user.id, session, self.login_policy, End::NewerLogin)?;
+        let unclaimed = !self.claim(user.id, session, self.login_policy, End::NewerLogin)?;
         let reply = self.replace_token(user.id, request).and_then(|token| {
             let mut reply = self.login_answer(&user, &[])?;
+            reply.unclaimed = unclaimed;
             if let (Some(token), Some(response)) = (token, &mut reply.response) {
                 response.session_token = token.to_bytes();
             }
@@ -188,33 +192,42 @@ impl Services {
             .token_owner(user, &token, now)?
             .ok_or_else(ended)?;
         // Whatever the policy: the connection that is still there is that of the same session.
-        self.claim(user, session, LoginPolicy::NewerWins, End::Resumed)?;
+        let unclaimed = !self.claim(user, session, LoginPolicy::NewerWins, End::Resumed)?;
         let reply = self
             .extend_token(user, &token, now, owner.expires_at_ms)
             .and_then(|()| {
                 let received = convert::received(user, &request.received);
-                self.login_answer(&owner.user, &received)
+                let reply = self.login_answer(&owner.user, &received)?;
+                Ok(LoginReply { unclaimed, ..reply })
             });
         self.or_release(user, session, reply)
     }
 
     /// Makes the user online in `session`. From here on pushes reach that, which holds them until it
     /// has the answer; so nothing falls between the reading of what is pending and the first push.
+    ///
+    /// `false` while the bus is away. Who is online is not known then, and so neither whether the user is. The
+    /// proxy claims the user when the bus is back, and fetches until then.
     fn claim(
         &self,
         user: UserId,
         session: SessionRef,
         policy: LoginPolicy,
         end: End,
-    ) -> Result<(), Failure> {
-        match self.bus.claim(user.get(), session, policy)? {
-            Claim::Granted { previous } => {
+    ) -> Result<bool, Failure> {
+        match self.bus.claim(user.get(), session, policy) {
+            Ok(Claim::Granted { previous }) => {
                 if let Some(previous) = previous {
                     self.publisher.publish(Job::EndSession(user, previous, end));
                 }
-                Ok(())
+                Ok(true)
             }
-            Claim::Refused => Err(Failure::new(code::LOGIN_ALREADY_ONLINE, "already online")),
+            Ok(Claim::Refused) => Err(Failure::new(code::LOGIN_ALREADY_ONLINE, "already online")),
+            Err(error @ BusError::Unavailable { .. }) => {
+                failure::note_bus(&error);
+                Ok(false)
+            }
+            Err(error) => Err(error.into()),
         }
     }
 
@@ -289,7 +302,7 @@ impl Services {
             .iter()
             .flat_map(|group| group.members.iter().map(|m| m.id));
         let everybody = friends.iter().map(|friend| friend.id).chain(members);
-        let online = Online::of(&*self.bus, everybody)?;
+        let online = Online::of(&*self.bus, everybody);
         let response = LoginResponse {
             error_code: code::SUCCESS,
             user: Some(User {
@@ -309,6 +322,7 @@ impl Services {
         Ok(LoginReply {
             response: Some(response),
             marks: convert::marks(&page.marks),
+            unclaimed: false,
         })
     }
 
@@ -390,7 +404,7 @@ fn not_logged_in(failure: Failure, operation: &str) -> LoginReply {
             error_text,
             ..Default::default()
         }),
-        marks: Vec::new(),
+        ..Default::default()
     }
 }
 

@@ -26,6 +26,7 @@ use super::{
 };
 use crate::delivery::Delivery;
 use crate::directory::SessionId;
+use crate::lease::ToLease;
 use crate::requests::{answer_frame, of_message};
 use crate::services::{Failure, Services, may_have_run};
 
@@ -236,6 +237,14 @@ impl Session {
         self.shared.directory.confirm(user.get(), session);
         let (number, peer) = (session.0, conn.peer_addr());
         log::debug!("session {number}: user {user} has logged in from {peer}");
+        if reply.unclaimed {
+            // Refused once the keeper has ended.
+            let unclaimed = ToLease::Unclaimed {
+                user: user.get(),
+                session,
+            };
+            let _ = self.shared.lease.send(unclaimed);
+        }
         let mut active = Box::new(Active {
             user,
             session,

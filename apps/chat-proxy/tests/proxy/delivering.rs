@@ -174,21 +174,27 @@ fn what_did_not_fit_into_the_logins_answer_follows() {
 }
 
 #[test]
-fn what_was_missed_while_the_bus_was_away_is_fetched_when_it_is_back() {
+fn what_is_committed_while_the_bus_is_away_is_fetched_meanwhile() {
     let setting = Setting::new();
     let mut clients: Vec<Client> = (2..=101).map(|user| setting.logged_in(user)).collect();
     setting.bus.cut();
+    for sequence in 1..=2 {
+        for user in 2..=101 {
+            setting.fake.commit(1, user);
+            setting.fake.push(1, user, sequence);
+        }
+        for client in &mut clients {
+            assert_eq!(client.expect_push(), sequence);
+        }
+    }
     for user in 2..=101 {
         setting.fake.commit(1, user);
-        setting.fake.push(1, user, 1);
-    }
-    for client in &mut clients {
-        client.expect_silence();
     }
     setting.bus.mend();
     for client in &mut clients {
-        assert_eq!(client.expect_push(), 1);
+        assert_eq!(client.expect_push(), 3);
     }
+    clients[0].expect_silence();
 }
 
 #[test]

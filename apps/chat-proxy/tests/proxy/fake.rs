@@ -33,6 +33,8 @@ pub(crate) struct State {
     pub(crate) offline: Vec<Message>,
     /// Logins that have made their user online.
     pub(crate) claims: usize,
+    /// Logins succeed as if the bus were away for the service.
+    pub(crate) unclaimed_logins: bool,
     /// Logins fail after they have made their user online.
     pub(crate) fail_logins: bool,
     /// Logins wait while this is set.
@@ -161,10 +163,11 @@ impl Fake {
     /// A login, of either kind, whose credentials were good.
     fn open_session(&self, call: &CallContext, user: i32, end: End, token: Bytes) -> LoginReply {
         let policy = LoginPolicy::NewerWins;
-        let claim = self.bus.claim(user, session(call), policy);
-        if let Ok(Claim::Granted {
+        let unclaimed = self.state.lock().unclaimed_logins;
+        let claim = (!unclaimed).then(|| self.bus.claim(user, session(call), policy));
+        if let Some(Ok(Claim::Granted {
             previous: Some(old),
-        }) = claim
+        })) = claim
         {
             let end = EndSession {
                 user_id: user,
@@ -187,7 +190,7 @@ impl Fake {
         if self.state.lock().fail_logins {
             return LoginReply {
                 response: Some(login_answer(code::UNAVAILABLE)),
-                marks: vec![],
+                ..Default::default()
             };
         }
         LoginReply {
@@ -197,6 +200,7 @@ impl Fake {
                 ..login_answer(code::SUCCESS)
             }),
             marks,
+            unclaimed,
         }
     }
 
@@ -312,7 +316,7 @@ impl UserServiceRpc for Fake {
         if request.user_password != "secret" {
             return Ok(LoginReply {
                 response: Some(login_answer(code::LOGIN_WRONG_PASSWORD)),
-                marks: vec![],
+                ..Default::default()
             });
         }
         let token = match request.wants_session_token {
@@ -327,7 +331,7 @@ impl UserServiceRpc for Fake {
         if request.session_token != token(request.user_id) {
             return Ok(LoginReply {
                 response: Some(login_answer(code::SESSION_ENDED)),
-                marks: vec![],
+                ..Default::default()
             });
         }
         self.script(|state| state.received = request.received);

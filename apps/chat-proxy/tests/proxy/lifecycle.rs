@@ -219,6 +219,29 @@ fn presence_that_was_lost_is_restored_and_sessions_that_lost_their_user_end() {
 }
 
 #[test]
+fn who_could_not_be_claimed_at_login_is_claimed_by_the_proxy() {
+    let setting = Setting::new();
+    setting.fake.script(|state| state.unclaimed_logins = true);
+    let _clients: Vec<_> = (1..=3).map(|user| setting.logged_in(user)).collect();
+    wait_until("online", || (1..=3).all(|user| setting.is_online(user)));
+}
+
+#[test]
+fn who_logs_in_while_the_bus_is_away_takes_over_from_the_older_session() {
+    let setting = Setting::new();
+    let other = setting.another_proxy();
+    let mut here = setting.logged_in(1);
+    let mut there = Client::logged_in(other.local_addr(), 2);
+    setting.fake.script(|state| state.unclaimed_logins = true);
+    let mut newer = [1, 2].map(|user| setting.logged_in(user));
+    for older in [&mut here, &mut there] {
+        let _: SignedOut = older.expect(MessageId::SIGNED_OUT);
+        older.expect_closed();
+    }
+    newer.iter_mut().for_each(Client::expect_silence);
+}
+
+#[test]
 fn a_drain_finishes_what_is_in_flight_and_logs_everybody_out() {
     let mut setting = Setting::new();
     let (mut busy, mut idle) = (setting.logged_in(1), setting.logged_in(2));
