@@ -62,8 +62,11 @@ CREATE TABLE IF NOT EXISTS group_member (
 -- Every transaction that adds messages locks the row and raises last_seq in it, which is what makes
 -- sequences gapless. The row stays when a friendship ends or a group is deleted.
 CREATE TABLE IF NOT EXISTS conversation (
-    id        BIGINT UNSIGNED NOT NULL,
-    last_seq  BIGINT UNSIGNED NOT NULL,
+    id             BIGINT UNSIGNED NOT NULL,
+    last_seq       BIGINT UNSIGNED NOT NULL,
+    -- Who belongs to it has not changed for so many messages. What a server knows of that holds as long as
+    -- last_seq - unchanged_for stays the same.
+    unchanged_for  BIGINT UNSIGNED NOT NULL DEFAULT 0,
     PRIMARY KEY (id)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
 
@@ -117,5 +120,6 @@ CREATE TABLE IF NOT EXISTS schema_version (
 
 INSERT INTO schema_version (version, name, applied_at_ms) VALUES
     (1, 'tables', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000)),
-    (2, 'session_token', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000))
+    (2, 'session_token', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000)),
+    (3, 'unchanged_for', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000))
 ON DUPLICATE KEY UPDATE version = version;

@@ -130,8 +130,12 @@ fn outcome(
     publish: impl FnOnce(Job),
 ) -> Result<Stamp, Failure> {
     match result.map_err(|error| Failure::store(error, store_failed))? {
-        AppendOutcome::Committed { stamp, sender_name } => {
-            publish(Job::Message(StoredMessage {
+        AppendOutcome::Committed {
+            stamp,
+            sender_name,
+            members,
+        } => {
+            let message = StoredMessage {
                 conversation: sent.conversation,
                 sequence: stamp.sequence,
                 sender: sent.sender,
@@ -144,7 +148,11 @@ fn outcome(
                 content: sent.content,
                 client_time: sent.client_time,
                 created_at_ms: stamp.created_at_ms,
-            }));
+            };
+            publish(match members {
+                Some(members) => Job::ToMembers(message, members),
+                None => Job::Message(message),
+            });
             Ok(stamp)
         }
         // Sent again because the answer was lost, and the push perhaps with it. What is stored

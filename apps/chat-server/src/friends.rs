@@ -161,6 +161,6 @@ impl Services {
         to: Vec<UserId>,
     ) {
         let message = convert::notice(kind, conversation, actor, stamp);
-        self.publisher.publish(Job::MessageTo(message, to));
+        self.publisher.publish(Job::ToMembers(message, to.into()));
     }
 }

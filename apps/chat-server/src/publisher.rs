@@ -6,7 +6,7 @@
 //! queue full stays pending in the store, and proxies fetch it.
 
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -14,7 +14,7 @@ use std::time::Duration;
 use bytes::Bytes;
 use chat_bus::{Bus, BusError, MESSAGE_BYTES_MAX, ProxyId, SessionRef};
 use chat_proto::messages::{BusMessage, EndSession, Push};
-use chat_store::{ConversationId, GroupId, Parties, Store, StoreError, StoredMessage, UserId};
+use chat_store::{ConversationId, Store, StoreError, StoredMessage, UserId};
 use crossbeam_channel::{Receiver, Sender, bounded};
 use prost::Message;
 
@@ -37,10 +37,10 @@ static NOT_PUBLISHED: LogLimit = LogLimit::new();
 
 /// Something to tell to proxies.
 pub(crate) enum Job {
-    /// A committed message, to everybody in its conversation but its sender.
+    /// A committed message, to the sender's friend.
     Message(StoredMessage),
-    /// The same, to these.
-    MessageTo(StoredMessage, Vec<UserId>),
+    /// A committed message, to these but for its sender: who was a member when it was committed.
+    ToMembers(StoredMessage, Arc<[UserId]>),
     /// A message that was committed earlier, to be read from the store first.
     Stored(ConversationId, u64),
     /// A session lost its user to another one.
@@ -53,7 +53,7 @@ impl Job {
     /// What it takes in the queue.
     fn bytes(&self) -> usize {
         match self {
-            Self::Message(message) | Self::MessageTo(message, _) => message.content.len(),
+            Self::Message(message) | Self::ToMembers(message, _) => message.content.len(),
             Self::Stored(..) | Self::EndSession(..) | Self::Flush(_) => 0,
         }
     }
@@ -148,7 +148,11 @@ impl Worker {
         while let Err(error) = self.publish(batch) {
             let again = error.is_unavailable() && Arc::strong_count(&self.queued) > 1;
             if NOT_PUBLISHED.allows() {
-                let then = if again { "wait" } else { "are left to be fetched" };
+                let then = if again {
+                    "wait"
+                } else {
+                    "are left to be fetched"
+                };
                 log::warn!("pushes {then}: {error}");
             }
             if !again {
@@ -161,35 +165,31 @@ impl Worker {
 
     fn publish(&self, batch: &[Job]) -> Result<(), NotPublished> {
         let mut outgoing = Outgoing::default();
-        let mut pushes: Vec<(Cow<'_, StoredMessage>, Option<&[UserId]>)> = Vec::new();
+        let mut pushes: Vec<(Cow<'_, StoredMessage>, Vec<UserId>)> = Vec::new();
         for job in batch {
             match job {
-                Job::Message(message) => pushes.push((Cow::Borrowed(message), None)),
-                Job::MessageTo(message, recipients) => {
-                    pushes.push((Cow::Borrowed(message), Some(recipients)));
+                Job::Message(message) => {
+                    pushes.push((Cow::Borrowed(message), audience(message, &[])));
+                }
+                Job::ToMembers(message, members) => {
+                    pushes.push((Cow::Borrowed(message), audience(message, members)));
                 }
                 Job::Stored(conversation, sequence) => {
                     let found = self.store.history(*conversation, *sequence, 1)?;
-                    let found = found
-                        .into_iter()
-                        .filter(|message| message.sequence == *sequence);
-                    pushes.extend(found.map(|message| (Cow::Owned(message), None)));
+                    let found = found.into_iter().find(|found| found.sequence == *sequence);
+                    if let Some(message) = found {
+                        let members = match conversation.as_group() {
+                            Some(group) => self.store.group_members(group)?,
+                            None => Vec::new(),
+                        };
+                        let recipients = audience(&message, &members);
+                        pushes.push((Cow::Owned(message), recipients));
+                    }
                 }
                 Job::EndSession(user, session, end) => outgoing.end_session(*user, *session, *end),
                 Job::Flush(_) => {}
             }
         }
-        let groups = self.groups(&pushes)?;
-        let pushes: Vec<(Cow<'_, StoredMessage>, Cow<'_, [UserId]>)> = pushes
-            .into_iter()
-            .map(|(message, recipients)| {
-                let recipients = match recipients {
-                    Some(recipients) => Cow::Borrowed(recipients),
-                    None => Cow::Owned(audience(&message, &groups)),
-                };
-                (message, recipients)
-            })
-            .collect();
         let users: BTreeSet<i32> = pushes
             .iter()
             .flat_map(|(_, users)| users.iter().map(|user| user.get()))
@@ -202,7 +202,7 @@ impl Worker {
             .collect();
         for (message, recipients) in &pushes {
             let mut by_proxy: BTreeMap<ProxyId, Vec<i32>> = BTreeMap::new();
-            for user in recipients.iter() {
+            for user in recipients {
                 if let Some(&proxy) = places.get(&user.get()) {
                     by_proxy.entry(proxy).or_default().push(user.get());
                 }
@@ -228,23 +228,6 @@ impl Worker {
         }
         Ok(())
     }
-
-    /// The members of all groups that something goes to.
-    fn groups(
-        &self,
-        pushes: &[(Cow<'_, StoredMessage>, Option<&[UserId]>)],
-    ) -> Result<HashMap<GroupId, Vec<UserId>>, StoreError> {
-        let groups: HashSet<GroupId> = pushes
-            .iter()
-            .filter(|(_, recipients)| recipients.is_none())
-            .filter_map(|(message, _)| message.conversation.as_group())
-            .collect();
-        if groups.is_empty() {
-            return Ok(HashMap::new());
-        }
-        self.store
-            .group_members_of(&groups.into_iter().collect::<Vec<_>>())
-    }
 }
 
 /// Why a batch did not go out.
@@ -265,21 +248,13 @@ impl NotPublished {
     }
 }
 
-/// Everybody in the message's conversation but its sender.
-fn audience(message: &StoredMessage, groups: &HashMap<GroupId, Vec<UserId>>) -> Vec<UserId> {
-    match message.conversation.parties() {
-        Parties::Pair { .. } => message
-            .conversation
-            .other(message.sender)
-            .into_iter()
-            .collect(),
-        Parties::Group(group) => {
-            let members = groups.get(&group).map(Vec::as_slice).unwrap_or_default();
-            members
-                .iter()
-                .copied()
-                .filter(|&member| member != message.sender)
-                .collect()
+/// Everybody in the message's conversation but its sender; in a group, that is the others of its members.
+fn audience(message: &StoredMessage, members: &[UserId]) -> Vec<UserId> {
+    match message.conversation.other(message.sender) {
+        Some(friend) => vec![friend],
+        None => {
+            let members = members.iter().copied();
+            members.filter(|&member| member != message.sender).collect()
         }
     }
 }
@@ -330,6 +305,41 @@ impl Outgoing {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_queue_is_bounded_in_jobs_and_in_bytes() {
+        let (sender, jobs) = bounded(QUEUE_MAX);
+        let publisher = Publisher {
+            sender,
+            queued: Arc::default(),
+        };
+        let (a, b) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());
+        let message = |content: String| {
+            Job::Message(StoredMessage {
+                conversation: ConversationId::pair(a, b).unwrap(),
+                sequence: 1,
+                sender: a,
+                sender_name: String::new(),
+                kind: chat_store::MessageKind::FriendChat,
+                client_message_id: None,
+                content,
+                client_time: String::new(),
+                created_at_ms: 0,
+            })
+        };
+        const LARGE: usize = 64 << 10;
+        for _ in 0..QUEUE_BYTES_MAX / LARGE + 10 {
+            publisher.publish(message("x".repeat(LARGE)));
+        }
+        assert_eq!(jobs.len(), QUEUE_BYTES_MAX / LARGE);
+        // Full of bytes, not of jobs.
+        for _ in 0..QUEUE_MAX {
+            publisher.publish(message(String::new()));
+        }
+        assert_eq!(jobs.len(), QUEUE_MAX);
+        let bytes = publisher.queued.bytes.load(Ordering::Acquire);
+        assert_eq!(bytes, QUEUE_BYTES_MAX);
+    }
 
     #[test]
     fn large_batches_are_split_and_keep_their_order() {

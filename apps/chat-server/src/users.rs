@@ -13,7 +13,7 @@ use chat_proto::messages::{
     ResumeRequest, User, UserServiceRpc,
 };
 use chat_store::{
-    Ack, ConversationId, Mark, PendingPage, PendingScope, SessionToken, TokenHash, UserId,
+    Ack, ConversationId, Mark, Overview, PendingPage, PendingScope, SessionToken, TokenHash, UserId,
 };
 use nexus_rpc::{CallContext, RpcError};
 
@@ -294,10 +294,11 @@ impl Services {
         user: &chat_store::User,
         received: &[Mark],
     ) -> Result<LoginReply, Failure> {
-        let (all, limit) = (PendingScope::All, self.pending_page);
-        let page = self.store.pending(user.id, received, all, limit)?;
-        let friends = self.store.friends(user.id)?;
-        let groups = self.store.groups(user.id)?;
+        let Overview {
+            pending: page,
+            friends,
+            groups,
+        } = self.store.overview(user.id, received, self.pending_page)?;
         let members = groups
             .iter()
             .flat_map(|group| group.members.iter().map(|m| m.id));

@@ -168,7 +168,15 @@ pub trait Store: Send + Sync + 'static {
         limit: PageLimit,
     ) -> Result<PendingPage, StoreError>;
 
-    /// What a login needs: everything pending, with a mark for every conversation.
+    /// What a login needs: everything pending but what the marks say is there, friends and groups.
+    fn overview(
+        &self,
+        user: UserId,
+        after: &[Mark],
+        limit: PageLimit,
+    ) -> Result<Overview, StoreError>;
+
+    /// Everything pending, with a mark for every conversation.
     fn pending_all(&self, user: UserId, limit: PageLimit) -> Result<PendingPage, StoreError> {
         self.pending(user, &[], PendingScope::All, limit)
     }

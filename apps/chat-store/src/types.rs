@@ -187,6 +187,9 @@ pub enum AppendOutcome {
         stamp: Stamp,
         /// The sender's name, for what is pushed.
         sender_name: Arc<str>,
+        /// In a group: who was a member when it was committed, the sender among them, in the order they
+        /// joined.
+        members: Option<Arc<[UserId]>>,
     },
     /// The message was stored before, by its client message id; here is where and when.
     Duplicate(Stamp),
@@ -288,6 +291,17 @@ pub struct PendingPage {
     pub marks: Vec<Mark>,
     /// The limit was reached; ask again after these marks.
     pub more: bool,
+}
+
+/// What a login needs, one consistent view of the store.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Overview {
+    /// Everything pending, with a mark for every conversation.
+    pub pending: PendingPage,
+    /// By id.
+    pub friends: Vec<Friend>,
+    /// By id, each with all its members.
+    pub groups: Vec<Group>,
 }
 
 /// What became of a registration.

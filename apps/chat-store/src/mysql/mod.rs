@@ -28,7 +28,7 @@ use self::{
 };
 use crate::{
     error::{DbError, StoreError},
-    sql::{Backend, Dialect, Retry, Session, migrations, now_ms},
+    sql::{Backend, Dialect, Memberships, Retry, Session, migrations, now_ms},
 };
 
 /// Connections that only batches of messages may use: they carry everybody's.
@@ -61,6 +61,8 @@ pub struct MySqlOptions {
     /// An operation that takes so long counts as a sign that the database is away, though it is waited for; two
     /// such signs in a row, and others are refused at once. Default 1 s.
     pub stalled_after: Duration,
+    /// What is kept in memory of who belongs to which conversation, in bytes, about. Default 64 MiB.
+    pub cache_bytes: usize,
 }
 
 impl MySqlOptions {
@@ -73,6 +75,7 @@ impl MySqlOptions {
             connect_timeout: Duration::from_secs(2),
             io_timeout: Duration::from_secs(5),
             stalled_after: Duration::from_secs(1),
+            cache_bytes: 64 << 20,
         }
     }
 }
@@ -107,6 +110,7 @@ impl fmt::Debug for MySqlOptions {
             .field("connect_timeout", &self.connect_timeout)
             .field("io_timeout", &self.io_timeout)
             .field("stalled_after", &self.stalled_after)
+            .field("cache_bytes", &self.cache_bytes)
             .finish_non_exhaustive()
     }
 }
@@ -136,6 +140,7 @@ pub enum MySqlError {
 pub struct MySqlStore {
     pool: Arc<Pool>,
     circuit: Circuit,
+    memberships: Arc<Memberships>,
     /// Of connections that change the schema.
     schema_opts: Opts,
     /// The schema was seen to be up to date: nothing touches the tables before.
@@ -178,10 +183,14 @@ impl MySqlStore {
             .read_timeout(None)
             .write_timeout(None)
             .tcp_keepalive_time_ms(Some(SCHEMA_KEEPALIVE_MS));
+        let memberships = Arc::new(Memberships::new(options.cache_bytes));
+        let to_forget = Arc::clone(&memberships);
         let pool = Arc::new(Pool::new(
             opts.into(),
             options.connections_max,
             options.connect_timeout,
+            // It may lead to another database than the last one did.
+            move || to_forget.clear(),
         ));
         let limits = CircuitOptions {
             stalled_after: options.stalled_after,
@@ -195,6 +204,7 @@ impl MySqlStore {
         Ok(Self {
             circuit: Circuit::start("database", limits, move || answers(&probed))?,
             pool,
+            memberships,
             schema_opts: schema_opts.into(),
             is_prepared: AtomicBool::new(false),
             retry_time_max: options.io_timeout,
@@ -239,7 +249,7 @@ impl MySqlStore {
 
 /// The circuit's probe. A connection from before a restart is no sign; the second one is new.
 fn answers(pool: &Pool) -> bool {
-    let mut ask = || pool.with(|conn| conn.query_drop("SELECT 1").map_err(classify));
+    let ask = || pool.with(|conn| conn.query_drop("SELECT 1").map_err(classify));
     let answer = match ask() {
         Err(DbError::Lost(_)) => ask(),
         answer => answer,
@@ -259,6 +269,10 @@ impl Backend for MySqlStore {
         }
         self.is_prepared.store(true, Ordering::Release);
         Ok(())
+    }
+
+    fn memberships(&self) -> &Memberships {
+        &self.memberships
     }
 
     fn is_away(&self) -> bool {

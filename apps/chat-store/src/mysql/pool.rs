@@ -15,6 +15,7 @@ use crate::error::DbError;
 
 pub(super) struct Pool {
     opts: Opts,
+    on_connect: Box<dyn Fn() + Send + Sync>,
     connections_max: usize,
     wait_max: Duration,
     state: Mutex<State>,
@@ -30,9 +31,16 @@ struct State {
 }
 
 impl Pool {
-    pub(super) fn new(opts: Opts, connections_max: usize, wait_max: Duration) -> Self {
+    /// `on_connect` is called with each connection that is opened, before its first use.
+    pub(super) fn new(
+        opts: Opts,
+        connections_max: usize,
+        wait_max: Duration,
+        on_connect: impl Fn() + Send + Sync + 'static,
+    ) -> Self {
         Self {
             opts,
+            on_connect: Box::new(on_connect),
             connections_max: connections_max.max(1),
             wait_max,
             state: Mutex::default(),
@@ -50,7 +58,11 @@ impl Pool {
         let mut lease = self.lease()?;
         let conn = match lease.conn.as_mut() {
             Some(conn) => conn,
-            None => lease.conn.insert(connect(&self.opts)?),
+            None => {
+                let conn = connect(&self.opts)?;
+                (self.on_connect)();
+                lease.conn.insert(conn)
+            }
         };
         let result = work(conn);
         match &result {

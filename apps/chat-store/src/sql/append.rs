@@ -4,7 +4,7 @@
 //! |---|---|
 //! | lock the conversations, read where they stand | 1 |
 //! | find messages that were stored before (only after a conflict) | 1 |
-//! | who may write where, and the senders' names | 1 for pairs, 1 for groups |
+//! | who may write where, and the senders' names, where [`Memberships`] does not know it | 1 for pairs, 2 for groups, 1 for names |
 //! | find those of the refused that were stored before (if there are any) | 1 |
 //! | write the new sequences | 1 for each number of messages that a conversation got |
 //! | write the messages | 1, or 2 |
@@ -17,7 +17,8 @@ use std::{
 };
 
 use super::{
-    conversations::{self, INSERT_MESSAGE},
+    conversations::{self, INSERT_MESSAGE, Place},
+    memberships::{Membership, Memberships},
     session::{Session, Value},
 };
 use crate::{
@@ -39,17 +40,18 @@ pub(super) enum Duplicates {
 
 pub(super) fn append(
     s: &mut dyn Session,
+    memory: &Memberships,
     batch: &[NewMessage],
     acks: &[Ack],
     now_ms: i64,
     duplicates: Duplicates,
 ) -> Result<Vec<AppendOutcome>, DbError> {
     let mut plan = Plan::new(batch);
-    let mut last_sequences = conversations::lock_all(s, &plan.conversations())?;
+    let mut places = conversations::lock_all(s, &plan.conversations())?;
     if duplicates == Duplicates::LookFor {
         plan.settle_stored_before(s, Fate::is_open)?;
     }
-    plan.settle_allowed(s, &mut last_sequences, now_ms)?;
+    plan.settle_allowed(s, memory, &mut places, now_ms)?;
     // What is refused now may have been taken when it was sent first.
     plan.settle_stored_before(s, Fate::is_refused)?;
     plan.write(s)?;
@@ -165,25 +167,39 @@ impl<'a> Plan<'a> {
     fn settle_allowed(
         &mut self,
         s: &mut dyn Session,
-        last_sequences: &mut BTreeMap<ConversationId, u64>,
+        memory: &Memberships,
+        places: &mut BTreeMap<ConversationId, Place>,
         now_ms: i64,
     ) -> Result<(), DbError> {
-        let allowed = allowed_senders(s, self.open())?;
+        // What was settled meanwhile asks for nobody.
+        let open = self.open().map(|message| message.conversation);
+        let wanted = open
+            .filter_map(|id| Some((id, places.get(&id)?.membership_sequence)))
+            .collect();
+        let memberships = memory.of(s, &wanted)?;
+        let chatting = self.open().filter(|message| {
+            let membership = memberships.get(&message.conversation);
+            matches!(membership, Some(Membership::Friends))
+        });
+        let names = memory.names(s, chatting.map(|message| message.sender))?;
         for (fate, message) in self.fates.iter_mut().zip(self.batch) {
             if !fate.is_open() {
                 continue;
             }
-            let name = allowed.get(&(message.conversation, message.sender));
-            let last = last_sequences.get_mut(&message.conversation);
-            let outcome = match (name, last, message.conversation.parties()) {
-                (Some(name), Some(last), _) => {
-                    *last += 1;
+            let allowed = memberships
+                .get(&message.conversation)
+                .and_then(|membership| allowed(membership, message, &names));
+            let place = places.get_mut(&message.conversation);
+            let outcome = match (allowed, place, message.conversation.parties()) {
+                (Some(allowed), Some(place), _) => {
+                    place.last_sequence += 1;
                     AppendOutcome::Committed {
                         stamp: Stamp {
-                            sequence: *last,
+                            sequence: place.last_sequence,
                             created_at_ms: now_ms,
                         },
-                        sender_name: Arc::clone(name),
+                        sender_name: allowed.sender_name,
+                        members: allowed.members,
                     }
                 }
                 (_, _, Parties::Pair { .. }) => AppendOutcome::NotFriends,
@@ -250,57 +266,38 @@ fn repeat_of(conversation: ConversationId, stamp: Stamp, message: &NewMessage) -
     }
 }
 
-/// Those of the messages' senders who may write where they want to, with their names.
-fn allowed_senders<'a>(
-    s: &mut dyn Session,
-    messages: impl Iterator<Item = &'a NewMessage>,
-) -> Result<HashMap<(ConversationId, UserId), Arc<str>>, DbError> {
-    let mut friends = BTreeSet::new();
-    let mut members = BTreeSet::new();
-    for message in messages {
-        match message.conversation.parties() {
-            Parties::Pair { .. } => {
-                let receiver = message.conversation.other(message.sender);
-                friends.extend(receiver.map(|receiver| (message.sender, receiver)));
-            }
-            Parties::Group(group) => {
-                members.insert((group, message.sender));
-            }
-        }
-    }
-    let friends: Vec<_> = friends
-        .into_iter()
-        .map(|(a, b)| [a.into(), b.into()])
-        .collect();
-    let members: Vec<_> = members
-        .into_iter()
-        .map(|(g, u)| [g.into(), u.into()])
-        .collect();
+/// Of a message that its sender may write.
+struct Allowed {
+    sender_name: Arc<str>,
+    /// In a group.
+    members: Option<Arc<[UserId]>>,
+}
 
-    let mut allowed = HashMap::new();
-    let friends = s.query_in(
-        "SELECT f.user_id, f.friend_id, u.name \
-         FROM friendship f JOIN user u ON u.id = f.user_id WHERE (f.user_id, f.friend_id)",
-        &friends,
-        "",
-    )?;
-    for row in friends {
-        let (sender, receiver) = (row.user(0)?, row.user(1)?);
-        if let Some(conversation) = ConversationId::pair(sender, receiver) {
-            allowed.insert((conversation, sender), row.text(2)?.into());
+/// `None` if the sender may not write the message.
+fn allowed(
+    membership: &Membership,
+    message: &NewMessage,
+    names: &HashMap<UserId, Arc<str>>,
+) -> Option<Allowed> {
+    match membership {
+        Membership::Friends => {
+            // Names the pair's other one only for one of the two.
+            message.conversation.other(message.sender)?;
+            Some(Allowed {
+                sender_name: Arc::clone(names.get(&message.sender)?),
+                members: None,
+            })
         }
+        Membership::Group(known) => {
+            let mut members = known.group.members.iter();
+            let sender = members.find(|member| member.id == message.sender)?;
+            Some(Allowed {
+                sender_name: sender.name.as_str().into(),
+                members: Some(Arc::clone(&known.members)),
+            })
+        }
+        Membership::Strangers | Membership::NoGroup => None,
     }
-    let members = s.query_in(
-        "SELECT m.group_id, m.user_id, u.name \
-         FROM group_member m JOIN user u ON u.id = m.user_id WHERE (m.group_id, m.user_id)",
-        &members,
-        "",
-    )?;
-    for row in members {
-        let (group, sender) = (row.group(0)?, row.user(1)?);
-        allowed.insert((ConversationId::group(group), sender), row.text(2)?.into());
-    }
-    Ok(allowed)
 }
 
 fn acknowledge(s: &mut dyn Session, acks: &[Ack]) -> Result<(), DbError> {

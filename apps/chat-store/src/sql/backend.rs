@@ -7,8 +7,10 @@ use std::{
 
 use super::{
     append::{self, Duplicates},
-    conversations, friends,
+    conversations::{self, Standing},
+    friends,
     groups::{self, JoinLimits},
+    memberships::{Contacts, Memberships, Wanted},
     pending,
     session::Session,
     tokens, users,
@@ -25,6 +27,9 @@ use crate::{
 pub(crate) trait Backend: Send + Sync + 'static {
     /// Applies the [migrations](super::migrations) that are missing, alone among all servers.
     fn bring_up_to_date(&self) -> Result<(), StoreError>;
+
+    /// Who belongs to which conversation, as far as it is known.
+    fn memberships(&self) -> &Memberships;
 
     /// See [`Store::is_away`].
     fn is_away(&self) -> bool {
@@ -163,7 +168,7 @@ impl<B: Backend> Store for B {
     }
 
     fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError> {
-        self.read(|s| friends::list(s, user))
+        Ok(contacts(self, user)?.friends)
     }
 
     fn add_friend(
@@ -214,7 +219,7 @@ impl<B: Backend> Store for B {
     }
 
     fn groups(&self, user: UserId) -> Result<Vec<Group>, StoreError> {
-        self.snapshot(|s| groups::list(s, user))
+        Ok(contacts(self, user)?.groups)
     }
 
     fn group_members_of(
@@ -225,7 +230,13 @@ impl<B: Backend> Store for B {
     }
 
     fn conversations(&self, user: UserId) -> Result<Vec<ConversationState>, StoreError> {
-        self.read(|s| conversations::states(s, user))
+        let standings = self.read(|s| conversations::standings(s, user))?;
+        let state = |standing: Standing| ConversationState {
+            conversation: standing.conversation,
+            acked_sequence: standing.acked_sequence,
+            last_sequence: standing.place.last_sequence,
+        };
+        Ok(standings.into_iter().map(state).collect())
     }
 
     fn is_participant(
@@ -243,7 +254,24 @@ impl<B: Backend> Store for B {
         scope: PendingScope,
         limit: PageLimit,
     ) -> Result<PendingPage, StoreError> {
-        self.snapshot(|s| pending::pending(s, user, after, scope, limit))
+        self.snapshot(|s| Ok(pending::pending(s, user, after, scope, limit)?.0))
+    }
+
+    fn overview(
+        &self,
+        user: UserId,
+        after: &[Mark],
+        limit: PageLimit,
+    ) -> Result<Overview, StoreError> {
+        self.snapshot(|s| {
+            let (pending, standings) = pending::pending(s, user, after, PendingScope::All, limit)?;
+            let contacts = Contacts::of(self.memberships(), s, user, &wanted(&standings))?;
+            Ok(Overview {
+                pending,
+                friends: contacts.friends,
+                groups: contacts.groups,
+            })
+        })
     }
 
     fn history(
@@ -258,11 +286,31 @@ impl<B: Backend> Store for B {
     fn append(&self, batch: &[NewMessage], acks: &[Ack]) -> Result<Vec<AppendOutcome>, StoreError> {
         let mut duplicates = Duplicates::LeaveToKey;
         self.write_batch(|s| {
-            let done = append::append(s, batch, acks, now_ms(), duplicates);
+            let done = append::append(s, self.memberships(), batch, acks, now_ms(), duplicates);
             duplicates = Duplicates::LookFor;
             done
         })
     }
+}
+
+/// A user's friends and groups: one statement if all of them are known, else once more with what is missing.
+fn contacts<B: Backend>(store: &B, user: UserId) -> Result<Contacts, StoreError> {
+    let memory = store.memberships();
+    let standings = store.read(|s| conversations::standings(s, user))?;
+    if let Some(known) = Contacts::known(memory, user, &wanted(&standings)) {
+        return Ok(known);
+    }
+    store.snapshot(|s| {
+        let standings = conversations::standings(s, user)?;
+        Contacts::of(memory, s, user, &wanted(&standings))
+    })
+}
+
+fn wanted(standings: &[Standing]) -> Wanted {
+    standings
+        .iter()
+        .map(|standing| (standing.conversation, standing.place.membership_sequence))
+        .collect()
 }
 
 fn within(field: &'static str, text: &str, bytes_max: usize) -> Result<(), StoreError> {

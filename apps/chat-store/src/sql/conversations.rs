@@ -6,7 +6,7 @@ use super::session::{Session, Value};
 use crate::{
     ConversationId, UserId,
     error::DbError,
-    types::{ConversationState, MessageKind, Stamp},
+    types::{MessageKind, Stamp},
 };
 
 pub(super) const INSERT_MESSAGE: &str = "INSERT INTO message (conversation_id, seq, sender_id, \
@@ -20,23 +20,48 @@ pub(super) fn create(s: &mut dyn Session, id: ConversationId) -> Result<u64, DbE
     lock(s, id)?.ok_or_else(|| DbError::unexpected("absence of a new conversation"))
 }
 
-/// Locks a conversation and returns its newest sequence; `None` if it is not there.
-pub(super) fn lock(s: &mut dyn Session, id: ConversationId) -> Result<Option<u64>, DbError> {
-    Ok(lock_all(s, &[id])?.remove(&id))
+/// Where a conversation stands.
+#[derive(Clone, Copy)]
+pub(super) struct Place {
+    pub(super) last_sequence: u64,
+    /// Who belongs to it has not changed with a later message. It grows with each change.
+    pub(super) membership_sequence: u64,
 }
 
-/// Locks conversations, whose ids must ascend, and returns their newest sequences; those that are
-/// not there are left out.
+impl Place {
+    /// From the columns `last_seq` and `unchanged_for`.
+    fn new(last_sequence: u64, unchanged_for: u64) -> Result<Self, DbError> {
+        let membership_sequence = last_sequence
+            .checked_sub(unchanged_for)
+            .ok_or_else(|| DbError::unexpected("place of a conversation"))?;
+        Ok(Self {
+            last_sequence,
+            membership_sequence,
+        })
+    }
+}
+
+/// Locks a conversation and returns its newest sequence; `None` if it is not there.
+pub(super) fn lock(s: &mut dyn Session, id: ConversationId) -> Result<Option<u64>, DbError> {
+    let place = lock_all(s, &[id])?.remove(&id);
+    Ok(place.map(|place| place.last_sequence))
+}
+
+/// Locks conversations, whose ids must ascend, and returns where they stand; those that are not there
+/// are left out.
 pub(super) fn lock_all(
     s: &mut dyn Session,
     ids: &[ConversationId],
-) -> Result<BTreeMap<ConversationId, u64>, DbError> {
+) -> Result<BTreeMap<ConversationId, Place>, DbError> {
     let keys: Vec<_> = ids.iter().map(|id| [(*id).into()]).collect();
     let order_and_lock = format!("ORDER BY id {}", s.dialect().for_update());
-    let before = "SELECT id, last_seq FROM conversation WHERE id";
+    let before = "SELECT id, last_seq, unchanged_for FROM conversation WHERE id";
     let rows = s.query_in(before, &keys, &order_and_lock)?;
     rows.iter()
-        .map(|row| Ok((row.conversation(0)?, row.u64(1)?)))
+        .map(|row| {
+            let place = Place::new(row.u64(1)?, row.u64(2)?)?;
+            Ok((row.conversation(0)?, place))
+        })
         .collect()
 }
 
@@ -52,24 +77,28 @@ pub(super) fn last_sequences(
         .collect()
 }
 
-/// Sets the newest sequences of conversations that are locked.
-pub(super) fn set_last_sequences(
+/// Sets where conversations stand that are locked.
+pub(super) fn set_places(
     s: &mut dyn Session,
-    sequences: impl IntoIterator<Item = (ConversationId, u64)>,
+    places: impl IntoIterator<Item = (ConversationId, Place)>,
 ) -> Result<(), DbError> {
-    let rows: Vec<_> = sequences
+    let rows: Vec<_> = places
         .into_iter()
-        .map(|(id, sequence)| [id.into(), sequence.into()])
+        .map(|(id, place)| {
+            let unchanged_for = place.last_sequence - place.membership_sequence;
+            [id.into(), place.last_sequence.into(), unchanged_for.into()]
+        })
         .collect();
-    let or_replace = s.dialect().or_replace("id", "last_seq");
+    let or_replace = s.dialect().or_replace("id", &["last_seq", "unchanged_for"]);
     s.insert_rows(
-        "INSERT INTO conversation (id, last_seq)",
+        "INSERT INTO conversation (id, last_seq, unchanged_for)",
         &rows,
         &or_replace,
     )
 }
 
-/// Raises the newest sequences of conversations that are locked, each by the number of its new messages.
+/// Raises the newest sequences of conversations that are locked, each by the number of its new messages, none of
+/// which changes who belongs to it.
 /// Most have one, and those take one statement that says so, which costs the database less than to name
 /// each sequence.
 pub(super) fn raise_last_sequences(
@@ -80,9 +109,10 @@ pub(super) fn raise_last_sequences(
     for (&id, &count) in new {
         by_count.entry(count).or_default().push(id.into());
     }
-    let sql = "UPDATE conversation SET last_seq = last_seq + ? WHERE id";
+    let sql = "UPDATE conversation \
+               SET last_seq = last_seq + ?, unchanged_for = unchanged_for + ? WHERE id";
     for (count, ids) in by_count {
-        s.execute_in(sql, count.into(), &ids)?;
+        s.execute_in(sql, &[count.into(), count.into()], &ids)?;
     }
     Ok(())
 }
@@ -94,7 +124,8 @@ pub(super) struct Notice<'a> {
     pub(super) content: &'a str,
 }
 
-/// Writes a notice into a conversation that is locked and stands at `last_sequence`.
+/// Writes a notice into a conversation that is locked and stands at `last_sequence`. Each tells of a change of who
+/// belongs to it.
 pub(super) fn notify(
     s: &mut dyn Session,
     conversation: ConversationId,
@@ -106,7 +137,11 @@ pub(super) fn notify(
         sequence: last_sequence + 1,
         created_at_ms: now_ms,
     };
-    set_last_sequences(s, [(conversation, stamp.sequence)])?;
+    let place = Place {
+        last_sequence: stamp.sequence,
+        membership_sequence: stamp.sequence,
+    };
+    set_places(s, [(conversation, place)])?;
     let row = [
         conversation.into(),
         stamp.sequence.into(),
@@ -186,22 +221,29 @@ pub(super) fn acknowledge(
     }
     let or_replace = s
         .dialect()
-        .or_replace("user_id, conversation_id", "acked_seq");
+        .or_replace("user_id, conversation_id", &["acked_seq"]);
     s.insert_rows(INSERT_CURSOR, &forward, &or_replace)
 }
 
+/// Where a user stands in a conversation, and it in itself.
+pub(super) struct Standing {
+    pub(super) conversation: ConversationId,
+    pub(super) acked_sequence: u64,
+    pub(super) place: Place,
+}
+
 /// Where a user stands everywhere, by conversation.
-pub(super) fn states(s: &mut dyn Session, user: UserId) -> Result<Vec<ConversationState>, DbError> {
-    let sql = "SELECT c.conversation_id, c.acked_seq, v.last_seq \
+pub(super) fn standings(s: &mut dyn Session, user: UserId) -> Result<Vec<Standing>, DbError> {
+    let sql = "SELECT c.conversation_id, c.acked_seq, v.last_seq, v.unchanged_for \
                FROM conversation_cursor c JOIN conversation v ON v.id = c.conversation_id \
                WHERE c.user_id = ? ORDER BY c.conversation_id";
     let rows = s.query(sql, &[user.into()])?;
     rows.iter()
         .map(|row| {
-            Ok(ConversationState {
+            Ok(Standing {
                 conversation: row.conversation(0)?,
                 acked_sequence: row.u64(1)?,
-                last_sequence: row.u64(2)?,
+                place: Place::new(row.u64(2)?, row.u64(3)?)?,
             })
         })
         .collect()

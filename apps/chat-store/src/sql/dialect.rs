@@ -62,14 +62,23 @@ impl Dialect {
         }
     }
 
-    /// After an INSERT: a row whose `key` is there already gets the new value of `column`. (MySQL
+    /// After an INSERT: a row whose `key` is there already gets the new values of `columns`. (MySQL
     /// calls VALUES() outdated since 8.0.20, but MariaDB knows no other way.)
-    pub(super) fn or_replace(self, key: &str, column: &str) -> String {
+    pub(super) fn or_replace(self, key: &str, columns: &[&str]) -> String {
+        let set = |new: fn(&str) -> String| {
+            let columns = columns.iter();
+            let set: Vec<_> = columns.map(|c| format!("{c} = {}", new(c))).collect();
+            set.join(", ")
+        };
         match self {
-            Self::MySql => format!("ON DUPLICATE KEY UPDATE {column} = VALUES({column})"),
-            Self::Sqlite => {
-                format!("ON CONFLICT ({key}) DO UPDATE SET {column} = excluded.{column}")
-            }
+            Self::MySql => format!(
+                "ON DUPLICATE KEY UPDATE {}",
+                set(|column| format!("VALUES({column})"))
+            ),
+            Self::Sqlite => format!(
+                "ON CONFLICT ({key}) DO UPDATE SET {}",
+                set(|column| format!("excluded.{column}"))
+            ),
         }
     }
 

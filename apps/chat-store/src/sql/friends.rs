@@ -8,22 +8,8 @@ use super::{
 use crate::{
     ConversationId, UserId,
     error::DbError,
-    types::{AddFriend, DeleteFriend, Friend, MessageKind},
+    types::{AddFriend, DeleteFriend, MessageKind},
 };
-
-pub(super) fn list(s: &mut dyn Session, user: UserId) -> Result<Vec<Friend>, DbError> {
-    let sql = "SELECT f.friend_id, u.name FROM friendship f JOIN user u ON u.id = f.friend_id \
-               WHERE f.user_id = ? ORDER BY f.friend_id";
-    let rows = s.query(sql, &[user.into()])?;
-    rows.iter()
-        .map(|row| {
-            Ok(Friend {
-                id: row.user(0)?,
-                name: row.text(1)?,
-            })
-        })
-        .collect()
-}
 
 pub(super) fn add(
     s: &mut dyn Session,

@@ -177,25 +177,6 @@ pub(super) fn delete(
     Ok(DeleteGroup::Deleted { stamp, members })
 }
 
-/// The groups of a user, in two statements however many there are.
-pub(super) fn list(s: &mut dyn Session, user: UserId) -> Result<Vec<Group>, DbError> {
-    let groups = s.query(
-        "SELECT g.id, g.name, g.description \
-         FROM group_member mine JOIN chat_group g ON g.id = mine.group_id \
-         WHERE mine.user_id = ?",
-        &[user.into()],
-    )?;
-    let members = s.query(
-        "SELECT m.group_id, m.user_id, u.name, m.role \
-         FROM group_member mine \
-         JOIN group_member m ON m.group_id = mine.group_id \
-         JOIN user u ON u.id = m.user_id \
-         WHERE mine.user_id = ? ORDER BY m.group_id, m.joined_seq",
-        &[user.into()],
-    )?;
-    assemble(&groups, &members)
-}
-
 pub(super) fn members_of(
     s: &mut dyn Session,
     groups: &[GroupId],
@@ -215,17 +196,24 @@ pub(super) fn members_of(
 }
 
 fn find(s: &mut dyn Session, group: GroupId) -> Result<Option<Group>, DbError> {
-    let groups = s.query(
-        "SELECT id, name, description FROM chat_group WHERE id = ?",
-        &[group.into()],
+    Ok(find_all(s, &[group])?.pop())
+}
+
+/// Those of the groups that are there, by id; in two statements for up to 256.
+pub(super) fn find_all(s: &mut dyn Session, ids: &[GroupId]) -> Result<Vec<Group>, DbError> {
+    let keys: Vec<_> = ids.iter().map(|id| [(*id).into()]).collect();
+    let groups = s.query_in(
+        "SELECT id, name, description FROM chat_group WHERE id",
+        &keys,
+        "",
     )?;
-    let members = s.query(
+    let members = s.query_in(
         "SELECT m.group_id, m.user_id, u.name, m.role \
-         FROM group_member m JOIN user u ON u.id = m.user_id \
-         WHERE m.group_id = ? ORDER BY m.joined_seq",
-        &[group.into()],
+         FROM group_member m JOIN user u ON u.id = m.user_id WHERE m.group_id",
+        &keys,
+        "ORDER BY m.group_id, m.joined_seq",
     )?;
-    Ok(assemble(&groups, &members)?.pop())
+    assemble(&groups, &members)
 }
 
 /// In how many groups a user is.

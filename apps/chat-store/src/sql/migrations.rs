@@ -47,6 +47,7 @@ macro_rules! migrations {
 migrations! {
     1 "tables"
     2 "session_token"
+    3 "unchanged_for"
 }
 
 /// The migrations of a dialect.

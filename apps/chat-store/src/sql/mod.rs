@@ -20,6 +20,7 @@ mod conversations;
 mod dialect;
 mod friends;
 mod groups;
+pub(crate) mod memberships;
 pub(crate) mod migrations;
 mod pending;
 mod row;
@@ -29,5 +30,6 @@ mod users;
 
 pub(crate) use backend::{Backend, Retry, now_ms};
 pub(crate) use dialect::Dialect;
+pub(crate) use memberships::Memberships;
 pub(crate) use row::{Cell, Row};
 pub(crate) use session::{Executed, Session, Value};

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::{
-    conversations,
+    conversations::{self, Standing},
     row::Row,
     session::{Session, Value},
 };
@@ -29,26 +29,27 @@ struct Stretch {
     last: u64,
 }
 
-/// Must run on one snapshot of the database.
+/// Must run on one snapshot of the database. Also returns what it has read of the user's conversations.
 pub(super) fn pending(
     s: &mut dyn Session,
     user: UserId,
     after: &[Mark],
     scope: PendingScope,
     limit: PageLimit,
-) -> Result<PendingPage, DbError> {
+) -> Result<(PendingPage, Vec<Standing>), DbError> {
     let named: BTreeMap<_, _> = after
         .iter()
         .map(|mark| (mark.conversation, mark.sequence))
         .collect();
+    let standings = conversations::standings(s, user)?;
     let mut stretches = Vec::new();
-    for state in conversations::states(s, user)? {
-        let after = match (named.get(&state.conversation), scope) {
-            (Some(after), _) => (*after).min(state.last_sequence),
-            (None, PendingScope::All) => state.acked_sequence,
+    for standing in &standings {
+        let (conversation, last) = (standing.conversation, standing.place.last_sequence);
+        let after = match (named.get(&conversation), scope) {
+            (Some(after), _) => (*after).min(last),
+            (None, PendingScope::All) => standing.acked_sequence,
             (None, PendingScope::Named) => continue,
         };
-        let (conversation, last) = (state.conversation, state.last_sequence);
         stretches.push(Stretch {
             conversation,
             after,
@@ -71,7 +72,7 @@ pub(super) fn pending(
         });
         page.marks.extend(marks);
     }
-    Ok(page)
+    Ok((page, standings))
 }
 
 pub(super) fn history(

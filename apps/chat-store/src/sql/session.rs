@@ -101,19 +101,19 @@ impl dyn Session + '_ {
         Ok(found)
     }
 
-    /// `{before} IN (all keys)` with `first` as the first parameter, in as many statements as it takes.
+    /// `{before} IN (all keys)` with `first` as the first parameters, in as many statements as it takes.
     pub(crate) fn execute_in<'v>(
         &mut self,
         before: &str,
-        first: Value<'v>,
+        first: &[Value<'v>],
         keys: &[Value<'v>],
     ) -> Result<(), DbError> {
         for chunk in keys.chunks(ROWS_MAX) {
             let Some(last) = chunk.last() else { break };
             let width = chunk.len().next_power_of_two();
-            let mut params = vec![first];
+            let mut params = first.to_vec();
             params.extend_from_slice(chunk);
-            params.resize(1 + width, *last);
+            params.resize(first.len() + width, *last);
             let list = self.dialect().key_list(width, 1);
             self.execute(&format!("{before} IN {list}"), &params)?;
         }

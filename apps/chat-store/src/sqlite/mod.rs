@@ -12,7 +12,7 @@ pub(crate) use self::session::SqliteSession;
 use self::session::classify;
 use crate::{
     error::{DbError, StoreError},
-    sql::{Backend, Dialect, Retry, Session, migrations, now_ms},
+    sql::{Backend, Dialect, Memberships, Retry, Session, migrations, now_ms},
 };
 
 /// Connections that read while another one writes.
@@ -20,6 +20,9 @@ const READERS: usize = 4;
 
 /// The longest wait for a reader, and for another process that writes to the same file.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// What is kept in memory of who belongs to which conversation, about.
+const CACHE_BYTES: usize = 16 << 20;
 
 /// More than there are different statements.
 const STATEMENTS_MAX: usize = 256;
@@ -32,6 +35,7 @@ pub struct SqliteStore {
     writer: Mutex<Connection>,
     /// `None` in memory, where every connection would have a database of its own.
     readers: Option<Readers>,
+    memberships: Memberships,
 }
 
 impl SqliteStore {
@@ -45,6 +49,7 @@ impl SqliteStore {
         let store = Self {
             writer: Mutex::new(writer),
             readers: Some(Readers::open(path)?),
+            memberships: Memberships::new(CACHE_BYTES),
         };
         store.bring_up_to_date()?;
         Ok(store)
@@ -61,6 +66,7 @@ impl SqliteStore {
         let store = Self {
             writer: Mutex::new(writer),
             readers: None,
+            memberships: Memberships::new(CACHE_BYTES),
         };
         store.bring_up_to_date()?;
         Ok(store)
@@ -84,6 +90,10 @@ impl Backend for SqliteStore {
             true => Ok(()),
             false => self.write(|s| migrations::apply(s, migrations, now_ms())),
         }
+    }
+
+    fn memberships(&self) -> &Memberships {
+        &self.memberships
     }
 
     fn read<T>(

@@ -187,6 +187,9 @@ impl Store for Scripted {
     fn is_participant(&self, _: UserId, _: ConversationId) -> Result<bool, StoreError> {
         unreachable!()
     }
+    fn overview(&self, _: UserId, _: &[Mark], _: PageLimit) -> Result<Overview, StoreError> {
+        unreachable!()
+    }
     fn pending(
         &self,
         _: UserId,

@@ -14,6 +14,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_millis(500);
 const IO_TIMEOUT: Duration = Duration::from_secs(2);
 /// What the documentation of `MySqlStore` promises, and a little for a busy machine.
 const OPERATION_MAX: Duration = Duration::from_secs(6);
+/// So long that nothing in a test can be over because of it.
+const LONG_IO_TIMEOUT: Duration = Duration::from_secs(20);
 /// For the database to answer again.
 const RETURN_MAX: Duration = Duration::from_secs(30);
 
@@ -127,4 +129,111 @@ fn a_stalled_database_holds_nobody_up_for_longer_than_the_timeouts() {
     let history = store.history(conversation, 1, usize::MAX).unwrap();
     let sequences: Vec<_> = history.iter().map(|message| message.sequence).collect();
     assert_eq!(sequences, (1..=history.len() as u64).collect::<Vec<_>>());
+}
+
+#[test]
+fn while_a_database_stalls_operations_are_refused_at_once() {
+    let database = MariaDb::start().unwrap();
+    let options = MySqlOptions {
+        io_timeout: LONG_IO_TIMEOUT,
+        connections_max: 4,
+        stalled_after: Duration::from_millis(200),
+        ..MySqlOptions::new(database.url())
+    };
+    let store = Arc::new(MySqlStore::new(options).unwrap());
+    store.prepare_schema().unwrap();
+    let (ann, bob, conversation) = suite::pair(&*store);
+    let (found_away, away) = mpsc::channel();
+    store.on_away(Box::new(move || found_away.send(()).unwrap()));
+
+    database.pause();
+    let hanging: Vec<_> = (0..8)
+        .map(|number| {
+            let store = Arc::clone(&store);
+            std::thread::spawn(move || match number {
+                0 => store
+                    .append(&[suite::text(conversation, ann, "x")], &[])
+                    .err(),
+                _ => store.friends(bob).err(),
+            })
+        })
+        .collect();
+    away.recv_timeout(RETURN_MAX).expect("it is found out");
+    assert!(store.is_away());
+    let start = Instant::now();
+    for _ in 0..100 {
+        unavailable("reading", || store.friends(ann));
+        unavailable("changing", || store.delete_friend(ann, bob));
+        let message = suite::text(conversation, ann, "never taken");
+        unavailable("storing", || store.append(&[message], &[]));
+    }
+    assert!(
+        start.elapsed() < LONG_IO_TIMEOUT / 2,
+        "{:?}",
+        start.elapsed()
+    );
+    assert!(!hanging[0].is_finished(), "it waits for the commit's fate");
+
+    database.resume();
+    wait_until("it is used again", RETURN_MAX, || !store.is_away());
+    suite::send(&*store, conversation, ann, "after the stall");
+    for one in hanging {
+        one.join().unwrap();
+    }
+    let history = store.history(conversation, 1, usize::MAX).unwrap();
+    assert!(
+        history
+            .iter()
+            .all(|message| message.content != "never taken")
+    );
+}
+
+#[test]
+fn a_writer_gives_back_what_waits_behind_a_commit_that_hangs() {
+    let database = MariaDb::start().unwrap();
+    let options = MySqlOptions {
+        io_timeout: LONG_IO_TIMEOUT,
+        stalled_after: Duration::from_millis(200),
+        ..MySqlOptions::new(database.url())
+    };
+    let store = Arc::new(MySqlStore::new(options).unwrap());
+    store.prepare_schema().unwrap();
+    let (ann, _, conversation) = suite::pair(&*store);
+    let writer = MessageWriter::start(store.clone(), WriterOptions::default()).unwrap();
+    let writer = Arc::new(writer);
+    let to_fail = Arc::downgrade(&writer);
+    store.on_away(Box::new(move || {
+        if let Some(writer) = to_fail.upgrade() {
+            writer.fail_waiting();
+        }
+    }));
+    let (answer, answers) = mpsc::channel();
+    let submit = |content: &str| {
+        let (answer, content) = (answer.clone(), content.to_owned());
+        let message = suite::text(conversation, ann, &content);
+        let on_done = move |result: Result<_, _>| answer.send((content, result)).unwrap();
+        writer.submit(message, Box::new(on_done)).unwrap();
+    };
+
+    database.pause();
+    submit("hangs");
+    wait_until("it is at work", RETURN_MAX, || writer.queued() == 0);
+    (0..100).for_each(|_| submit("waits"));
+    for _ in 0..100 {
+        let (content, result) = answers.recv_timeout(LONG_IO_TIMEOUT / 2).unwrap();
+        assert_eq!(content, "waits");
+        assert!(result.is_err_and(|error| error.is_unavailable()));
+    }
+    assert_eq!(writer.queued(), 0);
+    database.resume();
+    let (content, fate) = answers.recv_timeout(RETURN_MAX).unwrap();
+    assert_eq!(content, "hangs");
+    wait_until("it is used again", RETURN_MAX, || {
+        store.history(conversation, 2, usize::MAX).is_ok()
+    });
+    let stored = store.history(conversation, 2, usize::MAX).unwrap();
+    if fate.is_ok() {
+        assert_eq!(stored.len(), 1);
+    }
+    assert!(stored.iter().all(|message| message.content == "hangs"));
 }

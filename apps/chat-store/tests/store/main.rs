@@ -6,6 +6,7 @@
 mod batcher;
 mod faults;
 mod mariadb;
+mod memberships;
 mod migrations;
 mod sqlite;
 mod suite;

@@ -26,7 +26,10 @@ pub(crate) fn messages_get_the_next_sequences_in_order(servers: &Servers) {
     let created_at_ms = committed(&outcomes[0]).created_at_ms;
     assert!(created_at_ms > 1_700_000_000_000);
     for (outcome, message) in outcomes.iter().zip(&batch) {
-        let AppendOutcome::Committed { stamp, sender_name } = outcome else {
+        let AppendOutcome::Committed {
+            stamp, sender_name, ..
+        } = outcome
+        else {
             unreachable!()
         };
         assert_eq!(stamp.created_at_ms, created_at_ms);

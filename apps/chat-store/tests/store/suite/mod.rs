@@ -5,6 +5,7 @@ pub(crate) mod append;
 pub(crate) mod concurrency;
 pub(crate) mod friends;
 pub(crate) mod groups;
+pub(crate) mod memberships;
 pub(crate) mod pending;
 pub(crate) mod tokens;
 pub(crate) mod users;
@@ -95,6 +96,12 @@ macro_rules! conformance {
                 a_token_ends_for_its_own_user_only
                 expired_tokens_are_deleted_a_few_at_a_time
                 tokens_replaced_at_once_leave_one
+            }
+            memberships {
+                a_change_at_one_server_holds_at_once_at_the_other
+                an_heir_is_shown_as_admin_at_both_servers
+                who_is_no_friend_any_more_cannot_write_at_either_server
+                a_message_goes_to_the_members_at_its_place
             }
             concurrency {
                 sequences_have_no_gaps_under_eight_writers

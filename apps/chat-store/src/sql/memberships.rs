@@ -1,0 +1,302 @@
+//! Who belongs to which conversation, kept in memory and never out of date.
+//!
+//! Every change of who belongs to a conversation is a message of it, written in the same transaction and under the
+//! conversation's lock; how many messages of another kind came after it, the row says (`unchanged_for`). So what was
+//! read together with the sequence of the last change holds for as long as that sequence does:
+//!
+//! ```text
+//!   (conversation, last_seq - unchanged_for) ──► friends or not │ the group with its members
+//! ```
+//!
+//! Whoever wants to know reads the number, which is a column of a row that is read anyway, and takes from here
+//! what belongs to exactly that number; everything else is a miss. Nothing is ever invalidated: there is no
+//! message that could be lost and no time in which an old entry counts. Names never change, and need no number. (A
+//! program that does not know the column leaves it as it is, and moves the difference with each of its messages: what was
+//! known is a miss then. So several versions can run on one database.)
+//!
+//! That holds for one history of the database. One that took changes back (a fail-over to a copy that lagged) may give
+//! out a number for a second time, so everything is forgotten with each new connection.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Arc;
+
+use quick_cache::{Weighter, sync::Cache};
+
+use super::{
+    groups,
+    session::{Session, Value},
+    users,
+};
+use crate::{
+    ConversationId, GroupId, Parties, UserId,
+    error::DbError,
+    types::{Friend, Group},
+};
+
+/// What an entry takes beside its texts, about.
+const ENTRY_BYTES: u64 = 100;
+/// The entries that the tables are laid out for before they grow.
+const ENTRIES_EXPECTED: usize = 10_000;
+
+/// Who belongs to a conversation.
+#[derive(Clone, Debug)]
+pub(crate) enum Membership {
+    /// The two are friends.
+    Friends,
+    /// The two are not.
+    Strangers,
+    /// The group and its members.
+    Group(Arc<KnownGroup>),
+    /// The group was deleted.
+    NoGroup,
+}
+
+/// A group in both forms in which it is asked for.
+#[derive(Debug)]
+pub(crate) struct KnownGroup {
+    pub(crate) group: Group,
+    pub(crate) members: Arc<[UserId]>,
+}
+
+/// The conversations that are wanted, each with its membership sequence.
+pub(crate) type Wanted = BTreeMap<ConversationId, u64>;
+
+/// The memory. From any thread.
+pub(crate) struct Memberships {
+    conversations: Cache<ConversationId, (u64, Membership), Bytes>,
+    names: Cache<UserId, Arc<str>, Bytes>,
+}
+
+impl Memberships {
+    /// One that holds about so many bytes; what was not used for the longest time goes first.
+    pub(crate) fn new(bytes_max: usize) -> Self {
+        let bytes_max = u64::try_from(bytes_max).unwrap_or(u64::MAX);
+        Self {
+            conversations: Cache::with_weighter(ENTRIES_EXPECTED, bytes_max / 4 * 3, Bytes),
+            names: Cache::with_weighter(ENTRIES_EXPECTED, bytes_max / 4, Bytes),
+        }
+    }
+
+    /// Forgets everything.
+    pub(crate) fn clear(&self) {
+        self.conversations.clear();
+        self.names.clear();
+    }
+
+    /// Who belongs to the conversations, from memory alone; `None` if not all are known.
+    pub(super) fn known(&self, wanted: &Wanted) -> Option<HashMap<ConversationId, Membership>> {
+        let known = wanted
+            .iter()
+            .map(|(&id, &as_of)| Some((id, self.find(id, as_of)?)));
+        known.collect()
+    }
+
+    /// Who belongs to the conversations; what is not known is read. `s` must see the database as of these
+    /// sequences: because the conversations are locked, or in a snapshot.
+    pub(super) fn of(
+        &self,
+        s: &mut dyn Session,
+        wanted: &Wanted,
+    ) -> Result<HashMap<ConversationId, Membership>, DbError> {
+        let mut found = HashMap::with_capacity(wanted.len());
+        let (mut pairs, mut group_ids) = (Vec::new(), Vec::new());
+        for (&id, &as_of) in wanted {
+            match (self.find(id, as_of), id.parties()) {
+                (Some(membership), _) => {
+                    found.insert(id, membership);
+                }
+                (None, Parties::Pair { .. }) => pairs.push(id),
+                (None, Parties::Group(group)) => group_ids.push(group),
+            }
+        }
+        let mut read: HashMap<ConversationId, Membership> = friendships(s, &pairs)?;
+        read.extend(all_groups(s, &group_ids)?);
+        for (id, membership) in read {
+            if let Some(&as_of) = wanted.get(&id) {
+                self.conversations.insert(id, (as_of, membership.clone()));
+            }
+            found.insert(id, membership);
+        }
+        Ok(found)
+    }
+
+    fn find(&self, id: ConversationId, as_of: u64) -> Option<Membership> {
+        let (known_as_of, membership) = self.conversations.get(&id)?;
+        (known_as_of == as_of).then_some(membership)
+    }
+
+    /// The names of users, from memory alone; `None` if not all are known.
+    pub(super) fn known_names(
+        &self,
+        ids: impl IntoIterator<Item = UserId>,
+    ) -> Option<HashMap<UserId, Arc<str>>> {
+        let known = ids.into_iter().map(|id| Some((id, self.names.get(&id)?)));
+        known.collect()
+    }
+
+    /// The names of users; what is not known is read. Who does not exist is left out.
+    pub(super) fn names(
+        &self,
+        s: &mut dyn Session,
+        ids: impl IntoIterator<Item = UserId>,
+    ) -> Result<HashMap<UserId, Arc<str>>, DbError> {
+        let mut names = HashMap::new();
+        let mut missing = Vec::new();
+        for id in ids {
+            match self.names.get(&id) {
+                Some(name) => {
+                    names.insert(id, name);
+                }
+                None => missing.push(id),
+            }
+        }
+        if missing.is_empty() {
+            return Ok(names);
+        }
+        missing.sort_unstable();
+        missing.dedup();
+        for (id, name) in users::names(s, &missing)? {
+            let name: Arc<str> = name.into();
+            self.names.insert(id, Arc::clone(&name));
+            names.insert(id, name);
+        }
+        Ok(names)
+    }
+}
+
+/// A user's friends and groups, by id.
+pub(super) struct Contacts {
+    pub(super) friends: Vec<Friend>,
+    pub(super) groups: Vec<Group>,
+}
+
+impl Contacts {
+    /// From memory alone; `None` if something is not known.
+    pub(super) fn known(memory: &Memberships, user: UserId, wanted: &Wanted) -> Option<Self> {
+        let memberships = memory.known(wanted)?;
+        let names = memory.known_names(friends_among(user, &memberships))?;
+        Self::new(user, &memberships, &names).ok()
+    }
+
+    /// Of the same user; what is not known is read. `s` as for [`Memberships::of`].
+    pub(super) fn of(
+        memory: &Memberships,
+        s: &mut dyn Session,
+        user: UserId,
+        wanted: &Wanted,
+    ) -> Result<Self, DbError> {
+        let memberships = memory.of(s, wanted)?;
+        let names = memory.names(s, friends_among(user, &memberships))?;
+        Self::new(user, &memberships, &names)
+    }
+
+    fn new(
+        user: UserId,
+        memberships: &HashMap<ConversationId, Membership>,
+        names: &HashMap<UserId, Arc<str>>,
+    ) -> Result<Self, DbError> {
+        let mut friends = Vec::new();
+        let mut groups = Vec::new();
+        for (id, membership) in memberships {
+            match membership {
+                Membership::Friends => {
+                    let friend = id.other(user).and_then(|id| Some((id, names.get(&id)?)));
+                    let (id, name) = friend.ok_or_else(|| DbError::unexpected("friend"))?;
+                    let name = name.to_string();
+                    friends.push(Friend { id, name });
+                }
+                // Who left has no part in the conversation; those of a deleted group have.
+                Membership::Group(known) => groups.push(known.group.clone()),
+                Membership::Strangers | Membership::NoGroup => {}
+            }
+        }
+        friends.sort_unstable_by_key(|friend| friend.id);
+        groups.sort_unstable_by_key(|group| group.id);
+        Ok(Self { friends, groups })
+    }
+}
+
+fn friends_among(
+    user: UserId,
+    memberships: &HashMap<ConversationId, Membership>,
+) -> impl Iterator<Item = UserId> {
+    memberships
+        .iter()
+        .filter(|(_, membership)| matches!(membership, Membership::Friends))
+        .filter_map(move |(id, _)| id.other(user))
+}
+
+fn friendships(
+    s: &mut dyn Session,
+    pairs: &[ConversationId],
+) -> Result<HashMap<ConversationId, Membership>, DbError> {
+    let mut found: HashMap<_, _> = pairs
+        .iter()
+        .map(|pair| (*pair, Membership::Strangers))
+        .collect();
+    // Of the two rows of a friendship, that of the lower id.
+    let keys: Vec<[Value<'_>; 2]> = pairs
+        .iter()
+        .filter_map(|pair| match pair.parties() {
+            Parties::Pair { low, high } => Some([low.into(), high.into()]),
+            Parties::Group(_) => None,
+        })
+        .collect();
+    let rows = s.query_in(
+        "SELECT user_id, friend_id FROM friendship WHERE (user_id, friend_id)",
+        &keys,
+        "",
+    )?;
+    for row in rows {
+        if let Some(pair) = ConversationId::pair(row.user(0)?, row.user(1)?) {
+            found.insert(pair, Membership::Friends);
+        }
+    }
+    Ok(found)
+}
+
+fn all_groups(
+    s: &mut dyn Session,
+    ids: &[GroupId],
+) -> Result<HashMap<ConversationId, Membership>, DbError> {
+    let mut found: HashMap<_, _> = ids
+        .iter()
+        .map(|id| (ConversationId::group(*id), Membership::NoGroup))
+        .collect();
+    for group in groups::find_all(s, ids)? {
+        let known = KnownGroup {
+            members: group.members.iter().map(|member| member.id).collect(),
+            group,
+        };
+        let id = ConversationId::group(known.group.id);
+        found.insert(id, Membership::Group(Arc::new(known)));
+    }
+    Ok(found)
+}
+
+/// Weighs entries by the memory that they take, about.
+#[derive(Clone)]
+struct Bytes;
+
+impl Weighter<ConversationId, (u64, Membership)> for Bytes {
+    fn weight(&self, _: &ConversationId, (_, membership): &(u64, Membership)) -> u64 {
+        let texts = match membership {
+            Membership::Friends | Membership::Strangers | Membership::NoGroup => 0,
+            Membership::Group(known) => {
+                let group = &known.group;
+                let members = group.members.iter();
+                let members: usize = members
+                    .map(|member| size_of_val(member) + size_of::<UserId>() + member.name.len())
+                    .sum();
+                members + group.name.len() + group.description.len()
+            }
+        };
+        ENTRY_BYTES + texts as u64
+    }
+}
+
+impl Weighter<UserId, Arc<str>> for Bytes {
+    fn weight(&self, _: &UserId, name: &Arc<str>) -> u64 {
+        ENTRY_BYTES + name.len() as u64
+    }
+}
