@@ -58,7 +58,10 @@ impl Pool {
         replies: usize,
     ) -> Result<Vec<Value>, BusError> {
         let deadline = Instant::now() + self.endpoint.timeout;
-        let passage = self.circuit.enter().map_err(|reason| unavailable(&reason))?;
+        let passage = self
+            .circuit
+            .enter()
+            .map_err(|reason| unavailable(&reason))?;
         match self.exchange(request, replies, deadline) {
             Ok((link, values)) => {
                 self.idle.lock().push(link);

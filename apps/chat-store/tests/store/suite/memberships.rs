@@ -125,7 +125,13 @@ pub(crate) fn who_is_no_friend_any_more_cannot_write_at_either_server(servers: &
             let outcomes = store.append(&[text(pair, sender, "x")], &[]).unwrap();
             assert_eq!(outcomes, [AppendOutcome::NotFriends]);
             assert!(store.friends(sender).unwrap().is_empty());
-            assert!(store.overview(sender, &[], NO_LIMIT).unwrap().friends.is_empty());
+            assert!(
+                store
+                    .overview(sender, &[], NO_LIMIT)
+                    .unwrap()
+                    .friends
+                    .is_empty()
+            );
         }
     }
 }
