@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
-use chat_bus::{Bus, LoginPolicy, RedisBus, RedisConfig, RedisTls};
+use chat_bus::{Bus, BusError, LoginPolicy, RedisBus, RedisConfig, RedisTls};
 use chat_node::cluster::ClusterSection;
 use chat_node::config::{self, Address, ConfigError, Problems};
 use chat_node::reload::Reload;
@@ -107,11 +107,28 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
     ] {
         problems.require(key, value > 0, "expected at least 1");
     }
-    let of_store = raw.store;
-    let (ca, certificate, key) = (of_store.ca, of_store.certificate, of_store.key);
+    for (key, value) in [
+        ("store.connect_timeout", raw.store.connect_timeout),
+        ("store.timeout", raw.store.timeout),
+        ("store.stalled_after", raw.store.stalled_after),
+    ] {
+        problems.require(key, !value.is_zero(), "expected more than 0");
+    }
+    // Two of the connections are the messages'. With as many workers as there are others, a database that hangs
+    // would hold every worker.
+    problems.require(
+        "server.workers",
+        raw.server.workers + 2 > raw.store.connections,
+        "expected at least `store.connections` - 1",
+    );
+    let mut of_store = raw.store;
+    let (ca, certificate, key) = (
+        of_store.ca.take(),
+        of_store.certificate.take(),
+        of_store.key.take(),
+    );
     let tls = tls::backend("store", ca, certificate, key, &mut problems);
-    let opened = open_store(&of_store.url, of_store.connections, tls);
-    let store = problems.accept("store.url", opened);
+    let store = problems.accept("store.url", open_store(&of_store, tls));
     let mut redis = RedisConfig::new(raw.redis.url);
     let (ca, certificate, key) = (raw.redis.ca, raw.redis.certificate, raw.redis.key);
     if let Some(files) = tls::backend("redis", ca, certificate, key, &mut problems) {
@@ -122,7 +139,15 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
         });
     }
     redis.key_prefix = raw.redis.prefix;
-    let bus = problems.accept("redis.url", RedisBus::new(redis));
+    redis.timeout = raw.redis.timeout;
+    redis.connections_max = raw.redis.connections_max;
+    let bus = match RedisBus::new(redis) {
+        Err(BusError::Config { key, reason }) => {
+            problems.add(&format!("redis.{key}"), reason);
+            None
+        }
+        bus => problems.accept("redis", bus),
+    };
     let registry = problems.accept("registry.url", registry::open(&raw.registry.url));
     problems.finish()?;
     let (Some(store), Some(bus), Some(registry)) = (store, bus, registry) else {
@@ -197,6 +222,14 @@ struct RawStore {
     key: Option<PathBuf>,
     #[serde(default = "sixteen")]
     connections: usize,
+    #[serde(with = "config::duration", default = "two_seconds")]
+    connect_timeout: Duration,
+    #[serde(with = "config::duration", default = "five_seconds")]
+    timeout: Duration,
+    #[serde(with = "config::duration", default = "one_second")]
+    stalled_after: Duration,
+    #[serde(default = "cache_bytes")]
+    cache_bytes: usize,
 }
 
 #[derive(Deserialize)]
@@ -208,6 +241,10 @@ struct RawRedis {
     key: Option<PathBuf>,
     #[serde(default = "prefix")]
     prefix: String,
+    #[serde(with = "config::duration", default = "one_second")]
+    timeout: Duration,
+    #[serde(default = "eight")]
+    connections_max: usize,
 }
 
 #[derive(Deserialize)]
@@ -286,19 +323,36 @@ fn two() -> usize {
     2
 }
 
+fn eight() -> usize {
+    8
+}
+
 fn sixteen() -> usize {
     16
+}
+
+fn one_second() -> Duration {
+    Duration::from_secs(1)
+}
+
+fn two_seconds() -> Duration {
+    Duration::from_secs(2)
+}
+
+fn five_seconds() -> Duration {
+    Duration::from_secs(5)
+}
+
+fn cache_bytes() -> usize {
+    64 << 20
 }
 
 fn prefix() -> String {
     "nexus:".to_owned()
 }
 
-fn open_store(
-    url: &str,
-    connections: usize,
-    tls: Option<ClientPemFiles>,
-) -> Result<Arc<dyn Store>, String> {
+fn open_store(raw: &RawStore, tls: Option<ClientPemFiles>) -> Result<Arc<dyn Store>, String> {
+    let url = raw.url.as_str();
     if let Some(path) = url.strip_prefix("sqlite://") {
         let store = SqliteStore::open(path).map_err(|error| error.to_string())?;
         return Ok(Arc::new(store));
@@ -310,7 +364,11 @@ fn open_store(
         ));
     }
     let mut options = MySqlOptions::new(url);
-    options.connections_max = connections.max(1);
+    options.connections_max = raw.connections.max(1);
+    options.connect_timeout = raw.connect_timeout;
+    options.io_timeout = raw.timeout;
+    options.stalled_after = raw.stalled_after;
+    options.cache_bytes = raw.cache_bytes;
     options.tls = tls.map(|files| MySqlTls {
         ca: files.roots,
         identity: files.identity,

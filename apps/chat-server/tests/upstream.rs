@@ -186,9 +186,9 @@ type Answered = (String, i32);
 /// What a proxy sends along with a user's call.
 fn of(user: i32, session: u64) -> CallOptions {
     CallOptions::timeout(PATIENCE)
-        .user_field(metadata::USER, user.to_string())
-        .user_field(metadata::PROXY, PROXY.as_u64().to_string())
-        .user_field(metadata::SESSION, session.to_string())
+        .with_metadata(metadata::USER, user)
+        .with_metadata(metadata::PROXY, PROXY.as_u64())
+        .with_metadata(metadata::SESSION, session)
 }
 
 #[test]

@@ -13,8 +13,8 @@ fn without_redis_messages_arrive_and_people_log_in() {
     let binaries = build_binaries(Profile::Dev).unwrap();
     let cluster = Cluster::start(ClusterOptions::new(binaries)).unwrap();
     let system = System {
-        left: cluster.proxy(0).address(),
-        right: cluster.proxy(1).address(),
+        left: cluster.proxy(0).address().into(),
+        right: cluster.proxy(1).address().into(),
     };
     for address in [system.left, system.right] {
         wait_until("the proxy serves", Duration::from_secs(30), || {

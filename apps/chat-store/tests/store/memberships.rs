@@ -51,7 +51,7 @@ fn what_is_known_is_not_read() {
     let (ann, bob, pair) = suite::pair(store);
     let carl = register(store, "carl");
     befriend(store, ann, carl);
-    let group = store.create_group(ann, "group", "").unwrap().id;
+    let group = suite::create_group(store, ann, "group", "").id;
     join(store, bob, group);
     let conversation = ConversationId::group(group);
 
@@ -98,7 +98,7 @@ fn a_change_by_a_program_that_does_not_know_the_column_holds_at_once() {
         register(store, "bob"),
         register(store, "carl"),
     );
-    let group = store.create_group(ann, "group", "").unwrap().id;
+    let group = suite::create_group(store, ann, "group", "").id;
     join(store, bob, group);
     let conversation = ConversationId::group(group);
     for sender in [ann, bob, ann] {

@@ -13,7 +13,7 @@ use std::{
 use chat_store::*;
 use rand::{RngExt, SeedableRng, rngs::StdRng};
 
-use super::{NO_LIMIT, Servers, befriend, join, register, send, text};
+use super::{NO_LIMIT, Servers, befriend, create_group, join, register, send, text};
 
 /// Tries again while the database is busy with others, as a SQLite file soon is.
 fn patiently<T>(mut operation: impl FnMut() -> Result<T, StoreError>) -> T {
@@ -66,7 +66,7 @@ fn group_message(store: &dyn Store, group: GroupId, sender: UserId) -> AppendOut
 pub(crate) fn a_change_at_one_server_holds_at_once_at_the_other(servers: &Servers) {
     let Servers { a, b, .. } = servers;
     let (ann, bob) = (register(&**a, "ann"), register(&**a, "bob"));
-    let group = a.create_group(ann, "group", "about").unwrap().id;
+    let group = create_group(&**a, ann, "group", "about").id;
     for round in 0..3 {
         join(&**b, bob, group);
         for store in [a, b] {
@@ -98,7 +98,7 @@ pub(crate) fn a_change_at_one_server_holds_at_once_at_the_other(servers: &Server
 pub(crate) fn an_heir_is_shown_as_admin_at_both_servers(servers: &Servers) {
     let Servers { a, b, .. } = servers;
     let (ann, bob) = (register(&**a, "ann"), register(&**a, "bob"));
-    let group = a.create_group(ann, "group", "").unwrap().id;
+    let group = create_group(&**a, ann, "group", "").id;
     join(&**a, bob, group);
     let role = |store: &dyn Store| {
         let [groups, at_login] = shown_groups(store, bob);
@@ -144,7 +144,7 @@ pub(crate) fn a_message_goes_to_the_members_at_its_place(servers: &Servers) {
     let seed: u64 = rand::random();
     println!("seed {seed}");
     let owner = register(&*servers.a, "owner");
-    let group = servers.a.create_group(owner, "group", "").unwrap().id;
+    let group = create_group(&*servers.a, owner, "group", "").id;
     let named: Mutex<BTreeMap<u64, Vec<UserId>>> = Mutex::default();
     let over = AtomicBool::new(false);
     let write = |store: &dyn Store, sender: UserId| match group_message(store, group, sender) {
