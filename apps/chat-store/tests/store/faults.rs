@@ -6,7 +6,8 @@ use std::{
 };
 
 use chat_store::*;
-use nexus_testkit::{MariaDb, free_port, wait_until};
+use mysql::prelude::Queryable;
+use nexus_testkit::{MariaDb, Relay, free_port, wait_until};
 
 use crate::suite;
 
@@ -236,4 +237,46 @@ fn a_writer_gives_back_what_waits_behind_a_commit_that_hangs() {
         assert_eq!(stored.len(), 1);
     }
     assert!(stored.iter().all(|message| message.content == "hangs"));
+}
+
+#[test]
+fn a_server_that_falls_silent_in_a_transaction_does_not_keep_its_locks() {
+    let database = MariaDb::start().unwrap();
+    let relay = Relay::start(database.address()).unwrap();
+    let near = store(database.url());
+    near.prepare_schema().unwrap();
+    let (ann, _, conversation) = suite::pair(&near);
+    let behind_relay = database.url().replace(
+        &database.address().to_string(),
+        &relay.address().to_string(),
+    );
+    let far = store(behind_relay);
+    far.prepare_schema().unwrap();
+    // Somebody has the conversation locked, so that the far store waits for the lock in its transaction ...
+    let mut holder = mysql::Conn::new(mysql::Opts::from_url(&database.url()).unwrap()).unwrap();
+    holder.query_drop("START TRANSACTION").unwrap();
+    let raw = conversation.raw();
+    holder
+        .query_drop(format!(
+            "SELECT last_seq FROM conversation WHERE id = {raw} FOR UPDATE"
+        ))
+        .unwrap();
+    let sending = std::thread::spawn({
+        let message = [suite::text(conversation, ann, "far")];
+        move || far.append(&message, &[])
+    });
+    let mut observer = mysql::Conn::new(mysql::Opts::from_url(&database.url()).unwrap()).unwrap();
+    wait_until("the far store waits for the lock", RETURN_MAX, || {
+        let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                       WHERE INFO LIKE '%FOR UPDATE%' AND ID <> CONNECTION_ID()";
+        observer.query_first::<u64, _>(waiting).unwrap() > Some(0)
+    });
+    // ... and when it gets it, its network is gone.
+    relay.silence();
+    holder.query_drop("ROLLBACK").unwrap();
+    let message = [suite::text(conversation, ann, "near")];
+    wait_until("the conversation is free again", OPERATION_MAX, || {
+        near.append(&message, &[]).is_ok()
+    });
+    assert!(sending.join().unwrap().is_err());
 }
