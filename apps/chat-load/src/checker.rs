@@ -120,6 +120,10 @@ struct Conversation {
     /// What stands at `last_sequence` + 1 and so on, as far as anybody knows.
     messages: Vec<Option<Known>>,
     places: HashMap<(UserId, u64), u64>,
+    /// So many of `messages`, from the first on, are acknowledged and have reached everybody ...
+    settled: usize,
+    /// ... and this is when the newest of them was due.
+    settled_us: u64,
 }
 
 #[derive(Debug, Default)]
@@ -135,6 +139,8 @@ struct Known {
     acknowledged: bool,
     /// Recipients who have it.
     seen_by: u32,
+    /// When it was due; known once somebody has it.
+    due_us: u64,
 }
 
 impl Checker {
@@ -147,6 +153,8 @@ impl Checker {
                 members: members.map(|user| (user, Member::default())).collect(),
                 messages: Vec::new(),
                 places: HashMap::new(),
+                settled: 0,
+                settled_us: 0,
             };
             Some((one.conversation()?, checked))
         };
@@ -170,6 +178,7 @@ impl Checker {
         {
             known.acknowledged = true;
             self.owed += recipients.saturating_sub(known.seen_by.into());
+            conversation.settle();
         }
     }
 
@@ -225,15 +234,25 @@ impl Checker {
             return Arrival::Repeated;
         }
         known.seen_by += 1;
+        known.due_us = envelope.due_us;
         if known.acknowledged {
             self.owed -= 1;
         }
+        conversation.settle();
         Arrival::New(envelope)
     }
 
     /// How many deliveries of acknowledged messages are still to come.
     pub fn owed(&self) -> u64 {
         self.owed
+    }
+
+    /// How far the slowest conversation is: everything that was due up to then, in microseconds, is
+    /// acknowledged and has reached everybody, in every conversation. 0 while one has had nothing yet.
+    pub fn settled_us(&self) -> u64 {
+        let conversations = self.conversations.values();
+        let settled = conversations.map(|conversation| conversation.settled_us);
+        settled.min().unwrap_or(0)
     }
 
     /// Where recipients lack an acknowledged message: the first in each conversation, at most `max`.
@@ -308,6 +327,7 @@ impl Conversation {
             number,
             acknowledged: false,
             seen_by: 0,
+            due_us: 0,
         });
         if (known.sender, known.number) != (sender, number) {
             found.corrupted += 1;
@@ -315,6 +335,18 @@ impl Conversation {
             return None;
         }
         Some(known)
+    }
+
+    /// Counts what has become settled.
+    fn settle(&mut self) {
+        let recipients = self.members.len().saturating_sub(1);
+        while let Some(Some(known)) = self.messages.get(self.settled)
+            && known.acknowledged
+            && known.seen_by as usize >= recipients
+        {
+            self.settled += 1;
+            self.settled_us = known.due_us.max(self.settled_us);
+        }
     }
 
     fn judge(&self, id: ConversationId, open: &HashSet<OpenSend>, verdict: &mut Verdict) {

@@ -240,3 +240,38 @@ fn verdicts_add_up() {
     assert_eq!(sum.violations(), 4);
     assert_eq!(sum.examples.len(), EXAMPLES_MAX);
 }
+
+#[test]
+fn settled_is_what_everybody_has_in_the_slowest_conversation() {
+    let due = |sender, number, due_us| {
+        let envelope = Envelope {
+            run: RUN,
+            sender,
+            number,
+            due_us,
+        };
+        envelope.to_text(64)
+    };
+    let mut checker = checker();
+    checker.acknowledged(pair(), user(1), 1, 11);
+    checker.received(pair(), user(2), 11, &due(1, 1, 100));
+    assert_eq!(checker.settled_us(), 0, "the group has had nothing");
+    checker.received(group(), user(4), 11, &due(3, 1, 90));
+    checker.acknowledged(group(), user(3), 1, 11);
+    assert_eq!(checker.settled_us(), 0, "one member lacks it");
+    checker.received(group(), user(6), 11, &due(3, 1, 90));
+    assert_eq!(checker.settled_us(), 90);
+    // A later message does not count while an earlier one is missing, or has no answer.
+    checker.received(group(), user(4), 13, &due(3, 3, 300));
+    checker.received(group(), user(6), 13, &due(3, 3, 300));
+    checker.acknowledged(group(), user(3), 3, 13);
+    checker.received(pair(), user(2), 12, &due(1, 2, 200));
+    assert_eq!(checker.settled_us(), 90);
+    checker.acknowledged(pair(), user(1), 2, 12);
+    assert_eq!(checker.settled_us(), 90);
+    for member in [4, 6] {
+        checker.received(group(), user(member), 12, &due(3, 2, 150));
+    }
+    checker.acknowledged(group(), user(3), 2, 12);
+    assert_eq!(checker.settled_us(), 200);
+}

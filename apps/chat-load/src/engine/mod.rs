@@ -136,6 +136,12 @@ impl Load {
         self.shared.state.lock().progress(now_us)
     }
 
+    /// How far the slowest conversation is, counted from the epoch: everything that was due up to then is
+    /// acknowledged and has reached everybody. Zero while a conversation has had nothing yet.
+    pub fn settled(&self) -> Duration {
+        Duration::from_micros(self.shared.state.lock().settled_us())
+    }
+
     /// Ends the sending of new messages, and the measuring.
     pub fn end_sending(&self) {
         let now_us = self.shared.now_us();

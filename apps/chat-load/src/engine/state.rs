@@ -211,6 +211,10 @@ impl State {
         self.users.iter().map(|user| user.in_flight.len()).sum()
     }
 
+    pub(super) fn settled_us(&self) -> u64 {
+        self.checker.settled_us()
+    }
+
     pub(super) fn verdict(&self) -> Verdict {
         let open = self.users.iter().flat_map(|user| {
             let letters = user.in_flight.values();
