@@ -1,8 +1,10 @@
 //! The project's own tasks: `cargo xtask up` runs the whole cluster on this machine,
-//! `cargo xtask test` runs all tests, `cargo xtask fuzz` looks for inputs that break the codecs.
+//! `cargo xtask test` runs all tests, `cargo xtask fuzz` looks for inputs that break the codecs,
+//! `cargo xtask chaos` hurts a cluster under load.
 
 #![forbid(unsafe_code)]
 
+mod chaos;
 mod fuzz;
 mod packages;
 mod suite;
@@ -28,6 +30,8 @@ enum Task {
     Test,
     /// Feed the codecs with inputs made up by libFuzzer, for a bounded time
     Fuzz(fuzz::Options),
+    /// Kill, stop and cut off the parts of a cluster under load, and check that nothing is lost
+    Chaos(chaos::Options),
 }
 
 fn main() -> ExitCode {
@@ -35,6 +39,7 @@ fn main() -> ExitCode {
         Task::Up(options) => up::run(options).map_err(|error| error.to_string()),
         Task::Test => suite::run().map_err(|error| error.to_string()),
         Task::Fuzz(options) => fuzz::run(&options).map_err(|error| error.to_string()),
+        Task::Chaos(options) => chaos::run(&options).map_err(|error| error.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -18,7 +18,7 @@ pub enum Profile {
     Release,
 }
 
-/// Builds `chat-server` and `chat-proxy` and returns the folder they are in. Cargo's own messages
+/// Builds `chat-server`, `chat-proxy` and `chat-standalone` and returns the folder they are in. Cargo's own messages
 /// go to standard error. When nothing has changed this takes a fraction of a second.
 ///
 /// # Errors
@@ -59,6 +59,8 @@ fn arguments(profile: Profile) -> &'static [&'static str] {
             "chat-server",
             "--package",
             "chat-proxy",
+            "--package",
+            "chat-standalone",
         ],
     }
 }

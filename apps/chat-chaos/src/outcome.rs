@@ -1,0 +1,170 @@
+//! What became of a chat that was hurt, and how that is printed.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use chat_load::Verdict;
+
+use crate::fault::Fault;
+
+/// What one fault did.
+#[derive(Debug, Clone)]
+pub struct Outcome {
+    /// What was done.
+    pub fault: Fault,
+    /// From when it was done until it was undone: for a killed part, until it said that it is ready.
+    pub held: Duration,
+    /// How long after its beginning service was whole although it lasted; `None`: it was not.
+    pub whole_during: Option<Duration>,
+    /// How long after its end service was whole; `None`: it was given up.
+    pub whole_after: Option<Duration>,
+    /// The longest that any message took, from when it was due until everybody had it.
+    pub longest_wait: Duration,
+    /// Connections that clients had to make anew.
+    pub reconnects: u64,
+    /// What the checker has found from the beginning until now.
+    pub verdict: Verdict,
+}
+
+impl Outcome {
+    /// Whether no promise was broken and the chat recovered.
+    pub fn is_good(&self) -> bool {
+        self.verdict.is_clean() && self.whole_after.is_some()
+    }
+}
+
+/// The heading of lines that are printed of outcomes.
+pub const HEADING: &str = "fault                         held   whole during   whole after   longest wait   \
+                           reconnects   verdict";
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let verdict = match self.is_good() {
+            true => "clean".to_owned(),
+            false if self.verdict.is_clean() => "NOT WHOLE".to_owned(),
+            false => format!("{} VIOLATIONS", self.verdict.violations()),
+        };
+        write!(
+            f,
+            "{:<26} {}   {:>12}   {:>11}   {:>12}   {:>10}   {verdict}",
+            self.fault,
+            Seconds(Some(self.held)),
+            Seconds(self.whole_during),
+            Seconds(self.whole_after),
+            Seconds(Some(self.longest_wait)),
+            self.reconnects,
+        )
+    }
+}
+
+/// Of each fault how often it was done, and the worst of it.
+#[derive(Debug, Default)]
+pub struct Summary {
+    rows: BTreeMap<Fault, Row>,
+}
+
+#[derive(Debug)]
+struct Row {
+    times: usize,
+    worst: Outcome,
+}
+
+impl Summary {
+    /// Adds an outcome.
+    pub fn add(&mut self, outcome: Outcome) {
+        match self.rows.get_mut(&outcome.fault) {
+            Some(row) => row.add(outcome),
+            None => {
+                let fault = outcome.fault;
+                let row = Row {
+                    times: 1,
+                    worst: outcome,
+                };
+                self.rows.insert(fault, row);
+            }
+        }
+    }
+}
+
+impl Row {
+    fn add(&mut self, outcome: Outcome) {
+        self.times += 1;
+        let worst = &mut self.worst;
+        worst.held = worst.held.max(outcome.held);
+        worst.whole_during = worse(worst.whole_during, outcome.whole_during);
+        worst.whole_after = worse(worst.whole_after, outcome.whole_after);
+        worst.longest_wait = worst.longest_wait.max(outcome.longest_wait);
+        worst.reconnects = worst.reconnects.max(outcome.reconnects);
+        worst.verdict = outcome.verdict;
+    }
+}
+
+/// Not at all is worse than late.
+fn worse(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
+    Some(a?.max(b?))
+}
+
+impl fmt::Display for Summary {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "{HEADING}   times")?;
+        for Row { times, worst } in self.rows.values() {
+            writeln!(f, "{worst}   {times}")?;
+        }
+        Ok(())
+    }
+}
+
+/// `12.3 s`, or `-` for never.
+struct Seconds(Option<Duration>);
+
+impl fmt::Display for Seconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Some(time) => f.pad(&format!("{:.1} s", time.as_secs_f64())),
+            None => f.pad("-"),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn outcome(whole_after_s: Option<u64>, lost: u64) -> Outcome {
+        Outcome {
+            fault: Fault::VanishClients,
+            held: Duration::from_secs(2),
+            whole_during: None,
+            whole_after: whole_after_s.map(Duration::from_secs),
+            longest_wait: Duration::from_millis(2500),
+            reconnects: 3,
+            verdict: Verdict {
+                lost,
+                ..Verdict::default()
+            },
+        }
+    }
+
+    #[test]
+    fn a_line_says_how_it_ended() {
+        assert!(outcome(Some(1), 0).to_string().ends_with("clean"));
+        assert!(outcome(None, 0).to_string().ends_with("NOT WHOLE"));
+        assert!(outcome(Some(1), 2).to_string().ends_with("2 VIOLATIONS"));
+    }
+
+    #[test]
+    fn the_summary_keeps_the_worst() {
+        let mut summary = Summary::default();
+        for after in [Some(1), Some(4), Some(2)] {
+            summary.add(outcome(after, 0));
+        }
+        let text = summary.to_string();
+        assert!(
+            text.contains("4.0 s") && text.contains("clean   3"),
+            "{text}"
+        );
+        summary.add(outcome(None, 0));
+        assert!(summary.to_string().contains("NOT WHOLE"), "{summary}");
+    }
+}
