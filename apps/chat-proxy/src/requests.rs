@@ -45,6 +45,11 @@ pub(crate) trait UserRequest: Request {
         None
     }
 
+    /// Whether the services recognise it when they get it twice: it carries a client message id.
+    fn is_repeatable(&self) -> bool {
+        false
+    }
+
     /// The place of the message in the conversation, 0 if there is none.
     fn sequence(answer: &Self::Answer) -> u64 {
         let _ = answer;
@@ -113,7 +118,10 @@ plain! { CreateGroupRequest FetchFriendsRequest FetchGroupsRequest FetchHistoryR
 
 /// Requests that become a message of their conversation.
 macro_rules! messages {
-    ($($request:ident, $message:ident: $user_id:expr, $conversation:expr;)*) => {$(
+    ($(
+        $request:ident, $message:ident: $user_id:expr, $conversation:expr
+        $(, repeatable: $repeatable:expr)?;
+    )*) => {$(
         impl UserRequest for $request {
             const MESSAGE: OwnMessage = OwnMessage::$message;
 
@@ -126,6 +134,11 @@ macro_rules! messages {
                 let conversation: fn(&Self, UserId) -> Option<ConversationId> = $conversation;
                 conversation(self, me)
             }
+
+            $(fn is_repeatable(&self) -> bool {
+                let repeatable: fn(&Self) -> bool = $repeatable;
+                repeatable(self)
+            })?
 
             fn sequence(answer: &Self::Answer) -> u64 {
                 answer.sequence
@@ -141,9 +154,11 @@ messages! {
     QuitGroupRequest, Continues: |r| r.user_id, |r, _| group(r.group_id);
     DeleteGroupRequest, Continues: |r| r.user_id, |r, _| group(r.group_id);
     FriendChatRequest, Continues:
-        |r| sender(&r.sender), |r, me| pair(me, r.receiver.as_ref()?.user_id);
+        |r| sender(&r.sender), |r, me| pair(me, r.receiver.as_ref()?.user_id),
+        repeatable: |r| r.client_message_id != 0;
     GroupChatRequest, Continues:
-        |r| sender(&r.sender), |r, _| group(r.receiver.as_ref()?.group_id);
+        |r| sender(&r.sender), |r, _| group(r.receiver.as_ref()?.group_id),
+        repeatable: |r| r.client_message_id != 0;
 }
 
 /// The conversation of `me` with another user, if there can be one.

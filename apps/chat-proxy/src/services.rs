@@ -1,6 +1,7 @@
 //! The services behind the proxy: one typed client each, and what their failures mean to a client.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use chat_bus::ProxyId;
@@ -13,7 +14,10 @@ use chat_proto::messages::{
 };
 use nexus_net::LoopGroup;
 use nexus_rpc::registry::Registry;
-use nexus_rpc::{CallOptions, ChannelOptions, Credentials, ErrorCode, RpcChannel, RpcError};
+use nexus_rpc::{
+    BackupOptions, BudgetOptions, CallOptions, ChannelOptions, Credentials, ErrorCode, RpcChannel,
+    RpcError,
+};
 
 use crate::ProxyOptions;
 use crate::directory::SessionId;
@@ -25,6 +29,18 @@ const NAMES: [&str; 5] = [
     GroupServiceRpcClient::SERVICE,
     GroupChatServiceRpcClient::SERVICE,
 ];
+
+/// What may be sent twice without harm goes to a second server when the first has not answered for so long:
+/// many commits take less, and a server that stands still, or has lost its network, costs its callers no whole
+/// deadline.
+pub(crate) const BACKUP_AFTER: Duration = Duration::from_secs(1);
+/// Enough for the calls in flight to one server when it stops. When the database is slow for all, a fifth more
+/// of them reach it.
+const BACKUPS: BudgetOptions = BudgetOptions {
+    share: 0.2,
+    per_second: 10.0,
+    burst: 1000,
+};
 
 /// The services, wherever the registry says they are.
 pub(crate) struct Services {
@@ -49,6 +65,10 @@ impl Services {
             timeout: options.request_timeout,
             credentials: secret.map(|secret| Arc::new(Shown(secret)) as Arc<dyn Credentials>),
             tls: options.cluster.tls.clone(),
+            backup: BackupOptions {
+                after: None,
+                budget: BACKUPS,
+            },
             ..ChannelOptions::default()
         };
         let channel = RpcChannel::new(registry, loops, options);

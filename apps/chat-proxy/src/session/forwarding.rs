@@ -6,6 +6,7 @@ use std::sync::Arc;
 use chat_proto::conversation::ConversationId;
 use chat_proto::messages::{RegisterRequest, RequestFrame};
 use nexus_net::Connection;
+use nexus_rpc::Backup;
 use prost::Message as _;
 
 use super::{
@@ -13,7 +14,7 @@ use super::{
     TOO_MANY, ToSession, UNREADABLE, refuse,
 };
 use crate::requests::{Request, UserRequest, answer_frame};
-use crate::services::Failure;
+use crate::services::{BACKUP_AFTER, Failure};
 
 impl Session {
     pub(super) fn register(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
@@ -83,7 +84,11 @@ impl Active {
         request_id: u64,
         conversation: Option<ConversationId>,
     ) {
-        let (session, options) = (self.session, self.options.clone());
+        let (session, mut options) = (self.session, self.options.clone());
+        if request.is_repeatable() {
+            options.idempotent = Some(true);
+            options.backup = Backup::After(BACKUP_AFTER);
+        }
         let (services, mailbox) = (Arc::clone(&shared.services), Arc::clone(mailbox));
         let call = move || {
             request.call(&services, options).on_complete(move |result| {

@@ -326,3 +326,33 @@ fn while_no_server_is_there_requests_are_unavailable_and_then_go_on() {
     assert_eq!(answer.error_code, code::SUCCESS);
     assert_eq!(other.expect_push(), 1);
 }
+
+#[test]
+fn a_message_that_is_recognised_goes_to_a_second_server_when_the_first_does_not_answer() {
+    let setting = Setting::new();
+    let _second = provide(&setting.fake, &setting.registry, &setting.loops);
+    let mut client = setting.logged_in(1);
+    setting.fake.script(|state| state.hold_chats = true);
+    // The one without an id would be stored twice; it is the older, and would be repeated first.
+    let recognised = FriendChatRequest {
+        client_message_id: 7,
+        ..chat(1, 3, "hello")
+    };
+    client.send(MessageId::FRIEND_CHAT, 1, &chat(1, 2, "hello"));
+    client.send(MessageId::FRIEND_CHAT, 2, &recognised);
+    setting
+        .fake
+        .wait("both servers have it", |state| state.held.len() > 2);
+    let ids = setting.fake.script(|state| {
+        let held = state.held.iter();
+        held.map(|(request, _)| request.client_message_id)
+            .collect::<Vec<_>>()
+    });
+    assert_eq!(ids, [0, 7, 7]);
+    setting.fake.release_chats();
+    for _ in 0..2 {
+        let answer: FriendChatResponse = client.expect(MessageId::FRIEND_CHAT_ANSWER);
+        assert_eq!(answer.error_code, code::SUCCESS);
+    }
+    client.expect_silence();
+}
