@@ -7,11 +7,11 @@ use libfuzzer_sys::fuzz_target;
 use proxy_header::{ProxiedAddress, ProxyHeader};
 
 // The library's own source: its parser is none of its public items.
-#[path = "../../nexus-net/src/proxy_protocol.rs"]
+#[path = "../../nexus-net/src/proxy_protocol/header.rs"]
 #[allow(dead_code, unreachable_pub)]
-mod proxy_protocol;
+mod header;
 
-use proxy_protocol::{BadHeader, HEADER_BYTES_MAX, Header, parse};
+use header::{BadHeader, HEADER_BYTES_MAX, Header, parse};
 
 fuzz_target!(|data: &[u8]| {
     let Some((&read_bytes, input)) = data.split_last() else {
