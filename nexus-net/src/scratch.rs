@@ -41,6 +41,8 @@ impl Scratch {
     /// An empty buffer with room for one read.
     pub(crate) fn buffer(&mut self) -> &mut BytesMut {
         debug_assert!(self.current.is_empty(), "what was read must be taken out");
+        // One connection's bytes are never another's, whoever forgot them here.
+        self.current.clear();
         // From its beginning whenever nobody holds a part of it: that memory is in the cache.
         if !reclaim(&mut self.current) && self.current.capacity() < READ_BYTES {
             self.replace();

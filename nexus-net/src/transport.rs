@@ -194,7 +194,12 @@ impl Transport {
         #[cfg(feature = "tls")]
         if let Some(session) = &mut self.tls {
             let cipher = scratch.split();
-            return session.decrypt(&cipher, scratch);
+            let decrypted = session.decrypt(&cipher, scratch);
+            if decrypted.is_err() {
+                // The buffer serves all connections of the loop: what came before the error must not stay.
+                scratch.clear();
+            }
+            return decrypted;
         }
         let _ = scratch;
         Ok(false)

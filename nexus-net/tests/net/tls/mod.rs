@@ -58,6 +58,31 @@ fn what_comes_with_the_end_of_the_handshake_is_delivered() {
 }
 
 #[test]
+fn a_broken_record_behind_good_ones_ends_its_own_connection_only() {
+    let ca = Ca::new();
+    let served = serve_tls(ca.server(&[]), ConnectionOptions::default(), echo);
+    let mut other = ca.client().connect(served.address());
+    let mut broken = ca.client().connect(served.address());
+    let mut records = Vec::new();
+    for _ in 0..8 {
+        broken.conn.writer().write_all(&pattern(0, 2000)).unwrap();
+        while broken.conn.wants_write() {
+            broken.conn.write_tls(&mut records).unwrap();
+        }
+    }
+    *records.last_mut().unwrap() ^= 1;
+    // One read takes all of it, and the good records are decrypted before the broken one is met.
+    broken.sock.write_all(&records).unwrap();
+    let mut rest = Vec::new();
+    let _ = broken.sock.read_to_end(&mut rest);
+
+    other.write_all(b"mine").unwrap();
+    let mut answer = [0; 4];
+    other.read_exact(&mut answer).unwrap();
+    assert_eq!(&answer, b"mine");
+}
+
+#[test]
 fn early_input_waits_for_a_handler_that_paused() {
     let ca = Ca::new();
     let served = serve_tls(
