@@ -6,6 +6,7 @@ use std::time::Instant;
 use bytes::{Bytes, BytesMut};
 use nexus_net::{CloseReason, Connection, Handler, LoopContext, Mailbox, TcpClient, TimerId};
 
+use super::endpoint::PROBE_CORRELATION_ID;
 use super::exchange::{Exchange, Received};
 use super::flight::{Attempt, Fate};
 use super::link::{InFlight, LinkState, Shared};
@@ -106,7 +107,11 @@ impl LinkConnection {
             match message {
                 Message::Call(attempt, counted) => self.begin(conn, attempt, counted, now),
                 Message::Probe(correlation_id) => self.probe(conn, correlation_id),
-                Message::Retire(client) => self.retiring = Some(client),
+                Message::Retire(client) => {
+                    // Nobody waits for a probe any more, and it has no deadline.
+                    self.exchange.take(PROBE_CORRELATION_ID);
+                    self.retiring = Some(client);
+                }
             }
         }
         self.arrived = arrived;

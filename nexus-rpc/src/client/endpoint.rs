@@ -26,7 +26,7 @@ const LATENCY_DECAY: Duration = Duration::from_secs(10);
 /// A probe is waited for at least so long.
 const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(500);
 /// Calls count from 1, and there is one probe at a time on a connection.
-const PROBE_CORRELATION_ID: i64 = 0;
+pub(super) const PROBE_CORRELATION_ID: i64 = 0;
 
 /// Names an endpoint of a channel; never used again for another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -324,10 +324,21 @@ impl Shared {
         if outcome != Outcome::Failure {
             self.latency.observe(latency, now);
         }
+        // Dropped after the machine is let go: the last of a route takes endpoints with it, and such a one locks
+        // its machine.
+        let mut asked = Vec::new();
         let changed = {
             let mut machine = self.machine.lock();
             let before = machine.state();
-            machine.outcome(now, outcome, latency, &mut || self.may_be_isolated());
+            machine.outcome(now, outcome, latency, &mut || {
+                asked = self
+                    .routes
+                    .lock()
+                    .iter()
+                    .filter_map(Weak::upgrade)
+                    .collect();
+                self.may_be_isolated(&asked)
+            });
             machine.state() != before
         };
         if changed {
@@ -337,12 +348,10 @@ impl Shared {
     }
 
     /// Whether enough others are left to each service. If so, it counts as isolated from here on.
-    fn may_be_isolated(&self) -> bool {
+    fn may_be_isolated(&self, routes: &[Arc<Route>]) -> bool {
         let _one_at_a_time = self.isolating.lock();
-        let routes = self.routes.lock().clone();
         let may = routes
             .iter()
-            .filter_map(Weak::upgrade)
             .all(|route| route.can_spare_one(&self.breaker));
         if may {
             self.state.store(State::Isolated as u8, Ordering::Release);

@@ -396,6 +396,16 @@ impl Route {
     }
 }
 
+impl Drop for Route {
+    /// With the channel go the calls that wait for a provider: nobody else ends them, once the loops are gone.
+    fn drop(&mut self) {
+        for flight in self.waiting.get_mut().drain(..) {
+            let what = "the channel was dropped while the call waited for a provider";
+            flight.finish(Err(RpcError::new(ErrorCode::CONNECTION_FAILED, what)));
+        }
+    }
+}
+
 impl Snapshot {
     fn new(
         options: &ChannelOptions,

@@ -248,6 +248,17 @@ fn a_call_that_is_to_wait_is_served_by_a_provider_that_comes_later() {
 }
 
 #[test]
+fn a_call_that_waits_for_a_provider_ends_when_its_channel_and_loops_do() {
+    let registry: Arc<dyn Registry> = Arc::new(InProcessRegistry::new());
+    let channel = RpcChannel::new(registry, loops(), ChannelOptions::default());
+    let client = ModesClient::new(channel);
+    let waiting = CallOptions::timeout(LONG).wait_for_ready();
+    let call = client.inline_with(&text("a"), waiting);
+    drop(client);
+    assert_eq!(code(call.wait()), ErrorCode::CONNECTION_FAILED);
+}
+
+#[test]
 fn waiting_calls_are_bounded_in_time_and_number() {
     let registry: Arc<dyn Registry> = Arc::new(InProcessRegistry::new());
     let options = ChannelOptions {
