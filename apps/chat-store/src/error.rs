@@ -57,6 +57,8 @@ pub(crate) enum DbError {
     Conflict(String),
     /// The schema is of a newer program.
     NewerSchema { found: u32, known: u32 },
+    /// A change of the schema that was made already.
+    AlreadyMade(String),
     /// Retrying cannot help.
     Internal(String),
 }
@@ -74,6 +76,7 @@ impl DbError {
             Self::Lost(reason) => Self::Lost(add(reason)),
             Self::Unavailable(reason) => Self::Unavailable(add(reason)),
             Self::Conflict(reason) => Self::Conflict(add(reason)),
+            Self::AlreadyMade(reason) => Self::AlreadyMade(add(reason)),
             Self::Internal(reason) => Self::Internal(add(reason)),
             Self::NewerSchema { found, known } => Self::NewerSchema { found, known },
         }
@@ -86,7 +89,7 @@ impl From<DbError> for StoreError {
             DbError::Lost(reason) | DbError::Unavailable(reason) => Self::Unavailable(reason),
             DbError::Conflict(reason) => Self::Conflict(reason),
             DbError::NewerSchema { found, known } => Self::NewerSchema { found, known },
-            DbError::Internal(reason) => Self::Internal(reason),
+            DbError::AlreadyMade(reason) | DbError::Internal(reason) => Self::Internal(reason),
         }
     }
 }

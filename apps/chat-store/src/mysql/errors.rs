@@ -32,7 +32,10 @@ pub(super) fn classify(error: Error) -> DbError {
 pub(super) fn classify_commit(error: Error) -> DbError {
     match classify(error) {
         refused @ (DbError::Conflict(_) | DbError::NewerSchema { .. }) => refused,
-        DbError::Lost(reason) | DbError::Unavailable(reason) | DbError::Internal(reason) => {
+        DbError::Lost(reason)
+        | DbError::Unavailable(reason)
+        | DbError::AlreadyMade(reason)
+        | DbError::Internal(reason) => {
             DbError::Unavailable(format!("the commit was not confirmed: {reason}"))
         }
     }
@@ -61,6 +64,8 @@ fn classify_server(code: u16, reason: String) -> DbError {
         1040 | 1203 | 1226 | 1317 | 1290 | 1836 | 1461 | 1021 | 1114 => {
             DbError::Unavailable(reason)
         }
+        // A table, a column, an index is there already; a column or an index is gone already.
+        1050 | 1060 | 1061 | 1091 => DbError::AlreadyMade(reason),
         _ => DbError::Internal(reason),
     }
 }

@@ -77,7 +77,12 @@ impl Pool {
             }
             Err(DbError::Unavailable(_)) => lease.conn.take().into_iter().for_each(close_aside),
             Ok(_)
-            | Err(DbError::Conflict(_) | DbError::NewerSchema { .. } | DbError::Internal(_)) => {
+            | Err(
+                DbError::Conflict(_)
+                | DbError::NewerSchema { .. }
+                | DbError::AlreadyMade(_)
+                | DbError::Internal(_),
+            ) => {
                 lease.healthy = true;
             }
         }

@@ -5,8 +5,10 @@
 //! never changed: what comes later is a new file, and a line in [`migrations`]. Servers of the version
 //! before go on running while the first new one starts, so a change must leave them working.
 //!
-//! MySQL commits each statement that changes a table at once. So a file that fails half-way is
-//! applied again from its beginning: write statements that can be repeated, or one in a file.
+//! MySQL commits each statement that changes a table at once, and the record of it is another commit. So a
+//! file whose record was not made, because the server or the connection died in between, is applied again from
+//! its beginning: what it finds made already (a table, a column, an index) it passes over. Other statements
+//! must be such that they can be repeated.
 //!
 //! (refinery does this as a rule. Its driver for SQLite ends at an older rusqlite, and its driver for
 //! MySQL takes a file for applied whose second statement failed.)
@@ -84,8 +86,14 @@ pub(crate) fn apply(
             continue;
         }
         for (index, statement) in statements(migration.sql).iter().enumerate() {
-            s.execute(statement, &[])
-                .map_err(|error| error.in_context(&place(migration, index, statement)))?;
+            match s.execute(statement, &[]) {
+                Ok(_) => {}
+                Err(DbError::AlreadyMade(reason)) => {
+                    let place = place(migration, index, statement);
+                    log::info!("{place}: passed over ({reason})");
+                }
+                Err(error) => return Err(error.in_context(&place(migration, index, statement))),
+            }
         }
         let sql = "INSERT INTO schema_version (version, name, applied_at_ms) VALUES (?, ?, ?)";
         let version = i64::from(migration.version);

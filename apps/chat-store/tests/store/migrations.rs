@@ -184,6 +184,22 @@ fn a_file_from_before_there_were_versions_is_taken_up() {
 }
 
 #[test]
+fn changes_whose_record_was_not_made_are_passed_over() {
+    let mut database = Database::start();
+    database.store().prepare_schema().unwrap();
+    let (tables, versions) = (database.tables(), database.versions());
+    // As when the server died between a change and its record.
+    for version in (1..=versions.len()).rev() {
+        database.run_file(&format!(
+            "DELETE FROM schema_version WHERE version >= {version}"
+        ));
+        database.store().prepare_schema().unwrap();
+        assert_eq!(database.versions(), versions);
+        assert_eq!(database.tables(), tables);
+    }
+}
+
+#[test]
 fn a_newer_database_is_refused_and_left_alone() {
     let newer = "INSERT INTO schema_version (version, name, applied_at_ms) VALUES (1000, 'x', 0)";
     let is_newer = |result: Result<(), StoreError>| {
