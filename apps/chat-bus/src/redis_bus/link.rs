@@ -160,6 +160,15 @@ impl From<RedisError> for LinkError {
     }
 }
 
+/// Whether Redis says that it cannot at the moment: it loads its data, runs a script, follows another, has no
+/// memory, or cannot write to its disk.
+pub(super) fn is_passing(error: &ServerError) -> bool {
+    matches!(
+        error.code(),
+        "LOADING" | "BUSY" | "MASTERDOWN" | "READONLY" | "MISCONF" | "OOM" | "NOREPLICAS"
+    )
+}
+
 /// An error of the server as text, without the arguments of the command it may repeat: those can
 /// be messages or passwords.
 pub(super) fn server_error(error: &ServerError) -> String {

@@ -42,7 +42,7 @@ mod scripts;
 mod subscriber;
 mod tls;
 
-use link::{Endpoint, server_error};
+use link::{Endpoint, is_passing, server_error};
 use pool::Pool;
 use subscriber::Subscriber;
 pub use tls::RedisTls;
@@ -400,6 +400,9 @@ fn script(code: &str, keys: &[String]) -> Cmd {
 
 fn answer<T: FromRedisValue>(value: Value) -> Result<T, BusError> {
     match value {
+        Value::ServerError(error) if is_passing(&error) => Err(BusError::Unavailable {
+            reason: server_error(&error),
+        }),
         Value::ServerError(error) => Err(BusError::Refused {
             reason: server_error(&error),
         }),

@@ -57,11 +57,12 @@ impl Pool {
         request: &[u8],
         replies: usize,
     ) -> Result<Vec<Value>, BusError> {
-        let deadline = Instant::now() + self.endpoint.timeout;
         let passage = self
             .circuit
             .enter()
             .map_err(|reason| unavailable(&reason))?;
+        // From here: what was waited for a link is none of Redis's time.
+        let deadline = Instant::now() + self.endpoint.timeout;
         match self.exchange(request, replies, deadline) {
             Ok((link, values)) => {
                 self.idle.lock().push(link);
@@ -102,14 +103,14 @@ impl Pool {
     }
 }
 
-/// The circuit's probe: any answer is a sign of life.
+/// The circuit's probe: any answer but an error is a sign of life.
 fn answers(endpoint: &Endpoint) -> bool {
     let deadline = Instant::now() + endpoint.timeout;
     let ping = redis::cmd("PING").get_packed_command();
     let pong = endpoint
         .connect(deadline)
         .and_then(|mut link| link.exchange(&ping, 1, deadline));
-    pong.is_ok()
+    matches!(pong.as_deref(), Ok([pong]) if !matches!(pong, Value::ServerError(_)))
 }
 
 fn unavailable(reason: &dyn std::fmt::Display) -> BusError {

@@ -5,7 +5,10 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use parking_lot::RwLock;
-use redis::{ClientTlsConfig, TlsCertificates};
+use redis::{Client, ClientTlsConfig, TlsCertificates};
+
+/// An address for a look at certificates.
+const ANY_URL: &str = "rediss://127.0.0.1";
 
 /// What TLS with Redis needs, from files in PEM. Clones share what is [read again](Self::reload).
 #[derive(Clone)]
@@ -20,7 +23,7 @@ impl RedisTls {
     /// key) if Redis asks.
     ///
     /// # Errors
-    /// Which file cannot be read.
+    /// Which file cannot be read, or that they do not hold what they should.
     pub fn from_pem(ca: PathBuf, identity: Option<(PathBuf, PathBuf)>) -> Result<Self, String> {
         let certificates = read_all(&ca, identity.as_ref())?;
         Ok(Self {
@@ -33,7 +36,7 @@ impl RedisTls {
     /// Reads the files again, for connections made from now on. From any thread.
     ///
     /// # Errors
-    /// Which file cannot be read; then nothing has changed.
+    /// Which file cannot be read, or that they do not hold what they should; then nothing has changed.
     pub fn reload(&self) -> Result<(), String> {
         *self.certificates.write() = read_all(&self.ca, self.identity.as_ref())?;
         Ok(())
@@ -61,10 +64,18 @@ fn read_all(ca: &Path, identity: Option<&(PathBuf, PathBuf)>) -> Result<TlsCerti
             client_key: read(key)?,
         }),
     };
-    Ok(TlsCertificates {
+    let certificates = TlsCertificates {
         client_tls,
         root_cert: Some(read(ca)?),
-    })
+    };
+    // Connects to nothing; says whether the files hold what they should.
+    match Client::build_with_tls(ANY_URL, certificates.clone()) {
+        Ok(_) => Ok(certificates),
+        Err(error) => Err(format!(
+            "{} and the certificate and key beside it: {error}",
+            ca.display()
+        )),
+    }
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, String> {
