@@ -81,12 +81,8 @@ pub(crate) enum ToSession {
     Answered(Answered),
     /// The login was answered, or failed for this reason.
     LoginAnswered(Box<login::Answer>),
-    /// The logout was answered.
-    LogoutAnswered {
-        session: SessionId,
-        answer: Bytes,
-        released: bool,
-    },
+    /// The logout was answered; `released`: by a service that has done it.
+    LogoutAnswered { session: SessionId, released: bool },
     /// A fetch was answered; `None`: it failed.
     Fetched {
         session: SessionId,
@@ -274,12 +270,8 @@ impl Session {
         match message {
             ToSession::Answered(answered) => self.answered(conn, answered),
             ToSession::LoginAnswered(answer) => self.login_answered(conn, *answer),
-            ToSession::LogoutAnswered {
-                session,
-                answer,
-                released,
-            } => {
-                self.logout_answered(conn, session, answer, released);
+            ToSession::LogoutAnswered { session, released } => {
+                self.logout_answered(conn, session, released);
             }
             ToSession::Push { session, arrival } => {
                 if let State::LoggingIn(pending) = &mut self.state
@@ -398,14 +390,32 @@ impl Session {
                     self.shared.directory.remove(user.get(), pending.session);
                 }
             }
-            State::LoggedIn(active) | State::LoggingOut(active, _) => {
-                self.keep_pace(&active);
-                self.shared
-                    .directory
-                    .remove(active.user.get(), active.session);
+            State::LoggedIn(active) => {
+                self.part_from(&active);
                 self.shared.logouts.add(active.user, active.session);
             }
+            // The client has asked for it: its token ends, too, whether or not the service has heard of it.
+            State::LoggingOut(active, _) => {
+                self.part_from(&active);
+                let Active {
+                    user,
+                    session,
+                    token,
+                    ..
+                } = *active;
+                self.shared.logouts.add_final(user, session, token);
+            }
         }
+    }
+}
+
+impl Session {
+    /// Nothing more is delivered to it.
+    fn part_from(&mut self, active: &Active) {
+        self.keep_pace(active);
+        self.shared
+            .directory
+            .remove(active.user.get(), active.session);
     }
 }
 

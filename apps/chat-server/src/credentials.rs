@@ -66,10 +66,8 @@ impl Services {
         let Some(user) = self.store.user(id)? else {
             return Err(Failure::new(code::LOGIN_NO_USER, "no such user"));
         };
-        for password in passwords {
-            if self.passwords.verify(password, &user.password_hash)? {
-                return Ok(user);
-            }
+        if self.passwords.verify_any(passwords, &user.password_hash)? {
+            return Ok(user);
         }
         Err(Failure::new(code::LOGIN_WRONG_PASSWORD, "wrong password"))
     }

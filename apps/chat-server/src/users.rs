@@ -161,8 +161,19 @@ impl Services {
         request: &LoginRequest,
     ) -> Result<LoginReply, Failure> {
         let user = self.authenticate(address, request)?;
+        // Before the claim: a resume looks at its token once more when it has claimed. So either it finds the
+        // token gone, or the claim below comes after its own and ends it. But a login that may be refused
+        // must not end a token.
+        let replaced = match self.login_policy {
+            LoginPolicy::NewerWins => Some(self.replace_token(user.id, request)?),
+            LoginPolicy::OlderWins => None,
+        };
         let unclaimed = !self.claim(user.id, session, self.login_policy, End::NewerLogin)?;
-        let reply = self.replace_token(user.id, request).and_then(|token| {
+        let token = match replaced {
+            Some(token) => Ok(token),
+            None => self.replace_token(user.id, request),
+        };
+        let reply = token.and_then(|token| {
             let mut reply = self.login_answer(&user, &[])?;
             reply.unclaimed = unclaimed;
             if let (Some(token), Some(response)) = (token, &mut reply.response) {
@@ -187,19 +198,20 @@ impl Services {
             .ok_or_else(ended)?
             .hash();
         let now = now_ms();
-        let owner = self
-            .store
-            .token_owner(user, &token, now)?
-            .ok_or_else(ended)?;
+        let owner = || {
+            let owner = self.store.token_owner(user, &token, now)?;
+            owner.ok_or_else(ended)
+        };
+        owner()?;
         // Whatever the policy: the connection that is still there is that of the same session.
         let unclaimed = !self.claim(user, session, LoginPolicy::NewerWins, End::Resumed)?;
-        let reply = self
-            .extend_token(user, &token, now, owner.expires_at_ms)
-            .and_then(|()| {
-                let received = convert::received(user, &request.received);
-                let reply = self.login_answer(&owner.user, &received)?;
-                Ok(LoginReply { unclaimed, ..reply })
-            });
+        // Once more: a login with the password may have come between.
+        let reply = owner().and_then(|owner| {
+            self.extend_token(user, &token, now, owner.expires_at_ms)?;
+            let received = convert::received(user, &request.received);
+            let reply = self.login_answer(&owner.user, &received)?;
+            Ok(LoginReply { unclaimed, ..reply })
+        });
         self.or_release(user, session, reply)
     }
 

@@ -326,7 +326,7 @@ impl Session {
         }
         logout.sent = true;
         self.in_flight += 1;
-        let (session, request_id) = (active.session, logout.request_id);
+        let session = active.session;
         let mailbox = Arc::clone(&self.mailbox);
         let request = LogoutRequest {
             user_id: active.user.get(),
@@ -338,45 +338,46 @@ impl Session {
             .user
             .logout_with(&request, active.options.clone());
         call.on_complete(move |result| {
-            let answer = result.map(|reply| reply.message).unwrap_or_else(|error| {
-                let failure = Failure::of(&error, "LogoutRequest", Some(session));
-                LogoutResponse {
-                    error_code: failure.code,
-                    error_text: failure.text.to_owned(),
+            let released = match result {
+                Ok(reply) => reply.message.error_code == code::SUCCESS,
+                Err(error) => {
+                    Failure::of(&error, "LogoutRequest", Some(session));
+                    false
                 }
-            });
+            };
             // If the connection has ended it was logged out for that.
-            let _ = mailbox.send(ToSession::LogoutAnswered {
-                session,
-                answer: answer_frame(MessageId::LOGOUT_ANSWER, request_id, &answer),
-                released: answer.error_code == code::SUCCESS,
-            });
+            let _ = mailbox.send(ToSession::LogoutAnswered { session, released });
         });
     }
 
-    /// Whatever the answer is, the connection is logged out; what the service could not do is done
-    /// later.
+    /// Whatever the service has said, the connection is logged out, and the client is told so; what the
+    /// service could not do is done later.
     pub(super) fn logout_answered(
         &mut self,
         conn: &mut Connection<'_>,
         session: SessionId,
-        answer: Bytes,
         released: bool,
     ) {
         self.request_ended();
-        let ended = self
-            .active(session)
-            .map(|active| (active.user, std::mem::take(&mut active.token)));
-        if let Some((user, token)) = ended {
-            if let State::LoggingOut(active, _) = &self.state {
-                self.keep_pace(active);
+        match std::mem::replace(&mut self.state, State::Anonymous) {
+            State::LoggingOut(active, logout) if active.session == session => {
+                self.keep_pace(&active);
+                self.expect_login(conn);
+                if !released {
+                    let (user, token) = (active.user, active.token);
+                    self.shared.logouts.add_final(user, session, token);
+                }
+                let answer = LogoutResponse {
+                    error_code: code::SUCCESS,
+                    ..Default::default()
+                };
+                conn.send(answer_frame(
+                    MessageId::LOGOUT_ANSWER,
+                    logout.request_id,
+                    &answer,
+                ));
             }
-            self.state = State::Anonymous;
-            self.expect_login(conn);
-            if !released {
-                self.shared.logouts.add_final(user, session, token);
-            }
-            conn.send(answer);
+            other => self.state = other,
         }
         self.when_idle(conn);
     }

@@ -5,7 +5,7 @@ use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 
 use super::{Setting, wait_until};
-use crate::client::{Client, login_request, logout_request};
+use crate::client::{Client, chat, login_request, logout_request};
 use crate::fake::{pair, token};
 
 fn resume_request(user_id: i32, received: Vec<ConversationAck>) -> ResumeRequest {
@@ -156,6 +156,25 @@ fn a_logout_ends_the_token_and_a_lost_connection_does_not() {
     assert_eq!(answer.error_code, code::SUCCESS);
     let ended = setting.fake.script(|state| state.ended_tokens.clone());
     assert_eq!(ended, [token(1)]);
+}
+
+#[test]
+fn a_logout_whose_connection_ends_before_its_answer_ends_the_token_too() {
+    let setting = Setting::new();
+    let mut client = setting.connect();
+    resume(&mut client, &resume_request(1, vec![]));
+    setting.fake.script(|state| state.hold_chats = true);
+    client.send(MessageId::FRIEND_CHAT, 2, &chat(1, 2, "slow"));
+    setting
+        .fake
+        .wait("the send is held", |state| !state.held.is_empty());
+    // It waits for the answer to the send.
+    client.send(MessageId::LOGOUT, 3, &logout_request(1));
+    client.abort();
+    setting.fake.wait("the token has ended", |state| {
+        state.ended_tokens == [token(1)]
+    });
+    wait_until("the logout", || !setting.is_online(1));
 }
 
 #[test]
