@@ -22,6 +22,17 @@ pub(crate) fn distribute(message: Bytes, directory: &Directory) {
             return;
         }
     };
+    // First: a session that has ended gets nothing that was meant for the one after it.
+    for end in message.end_sessions {
+        let session = SessionId(end.session_id);
+        if let Some(mailbox) = directory.session(end.user_id, session) {
+            let reason = match end.resumed {
+                true => SignOut::Resumed,
+                false => SignOut::NewerLogin,
+            };
+            let _ = mailbox.send(ToSession::SignOut { session, reason });
+        }
+    }
     let mut found = Vec::new();
     for push in message.pushes {
         let Some(arrival) = arrival(&push) else {
@@ -33,16 +44,6 @@ pub(crate) fn distribute(message: Bytes, directory: &Directory) {
             let arrival = arrival.clone();
             // A session that has ended meanwhile leaves it pending.
             let _ = mailbox.send(ToSession::Push { session, arrival });
-        }
-    }
-    for end in message.end_sessions {
-        let session = SessionId(end.session_id);
-        if let Some(mailbox) = directory.session(end.user_id, session) {
-            let reason = match end.resumed {
-                true => SignOut::Resumed,
-                false => SignOut::NewerLogin,
-            };
-            let _ = mailbox.send(ToSession::SignOut { session, reason });
         }
     }
 }
