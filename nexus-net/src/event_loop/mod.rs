@@ -114,6 +114,9 @@ impl EventLoop {
         if self.has_work() {
             return self.poll_for(Some(Duration::ZERO));
         }
+        if !self.waiting.may_look() {
+            return self.sleep();
+        }
         let began = Instant::now();
         if !self.look_around(began)? {
             self.sleep()?;

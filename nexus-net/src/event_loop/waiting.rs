@@ -51,6 +51,11 @@ impl Waiting {
         }
     }
 
+    /// Whether the loop ever looks around; if not, nothing of its waits need be known.
+    pub(super) fn may_look(&self) -> bool {
+        !self.look_max.is_zero()
+    }
+
     /// How long to look around before sleeping; zero for not at all.
     pub(super) fn look_for(&self) -> Duration {
         match self.sleeps == 0 && self.average_ns <= nanos(self.look_max) {
