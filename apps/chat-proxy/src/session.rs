@@ -407,9 +407,7 @@ impl Session {
             }
         }
     }
-}
 
-impl Session {
     /// Nothing more is delivered to it.
     fn part_from(&mut self, active: &Active) {
         self.keep_pace(active);
