@@ -19,20 +19,17 @@
 //! one after the other: there are several servers, and only a commit decides an order. Different
 //! conversations of a session run side by side.
 
-use std::collections::{BTreeMap, HashMap, VecDeque};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::mpsc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use chat_bus::Bucket;
-use chat_proto::conversation::{ConversationId, UserId};
+use chat_proto::conversation::ConversationId;
 use chat_proto::frame::{self, FrameError};
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 use nexus_net::{Address, CloseReason, Connection, Handler, LoopContext};
-use nexus_rpc::CallOptions;
 
 use crate::ProxyOptions;
 use crate::acks::Acks;
@@ -50,9 +47,13 @@ mod forwarding;
 mod guarding;
 mod heartbeats;
 mod login;
+mod logout;
+mod state;
+mod timer;
 
-use fetching::Fetching;
 use guarding::Guard;
+use state::{Active, State};
+use timer::Timer;
 
 /// What all sessions of a proxy share.
 pub(crate) struct Shared {
@@ -136,96 +137,6 @@ pub(crate) struct Session {
     guard: Guard,
 }
 
-/// What a connection's timers are for; their tokens.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Timer {
-    /// The client may have been silent for too long.
-    Silence,
-    /// The client has had its time to log in.
-    LogIn,
-    /// A frame has had its time to become complete.
-    Frame,
-    /// A gap has had its time, or a failed fetch its pause.
-    Gap(SessionId),
-    /// The login is to look for what it may have missed.
-    Resync(SessionId),
-}
-
-impl Timer {
-    fn token(self) -> u64 {
-        match self {
-            // No session has the number 0, or that of the last token.
-            Self::Silence => 0,
-            Self::LogIn => 1,
-            Self::Frame => u64::MAX,
-            Self::Gap(session) => session.0 << 1,
-            Self::Resync(session) => (session.0 << 1) | 1,
-        }
-    }
-
-    fn of(token: u64) -> Self {
-        let session = SessionId(token >> 1);
-        match token {
-            0 => Self::Silence,
-            1 => Self::LogIn,
-            u64::MAX => Self::Frame,
-            token if token & 1 == 0 => Self::Gap(session),
-            _ => Self::Resync(session),
-        }
-    }
-}
-
-/// Boxed: most connections of a big proxy are idle, and many of those not logged in.
-enum State {
-    Anonymous,
-    LoggingIn(Box<LoggingIn>),
-    LoggedIn(Box<Active>),
-    /// Waits for what is in flight, then logs out.
-    LoggingOut(Box<Active>, Logout),
-    Closed,
-}
-
-struct LoggingIn {
-    user: Option<UserId>,
-    session: SessionId,
-    acknowledges: bool,
-    /// Of a resume: the token, and what the client has.
-    token: Bytes,
-    received: Vec<ConversationAck>,
-    delivery: Delivery,
-    /// A still newer login was quicker; this one ends as soon as it has begun.
-    signed_out: Option<SignOut>,
-}
-
-/// A logout that was asked for.
-struct Logout {
-    request_id: u64,
-    sent: bool,
-}
-
-/// What a login has.
-struct Active {
-    user: UserId,
-    session: SessionId,
-    /// The metadata of its calls.
-    options: CallOptions,
-    /// The client acknowledges; else a message counts as received once it was written.
-    acknowledges: bool,
-    /// What the client may resume the session with, until it logs out. Empty: it has none.
-    token: Bytes,
-    delivery: Delivery,
-    /// Written, or about to be, and to be acknowledged once it was.
-    unacknowledged: BTreeMap<ConversationId, u64>,
-    /// Requests that wait for an earlier one of the same conversation. The key is there while one is
-    /// in flight.
-    queues: HashMap<ConversationId, VecDeque<QueuedCall>>,
-    fetching: Fetching,
-    /// What the user may send.
-    messages: Bucket,
-}
-
-type QueuedCall = Box<dyn FnOnce()>;
-
 impl Session {
     pub(crate) fn new(shared: Arc<Shared>, mailbox: SessionMailbox, peer: &Address) -> Self {
         Self {
@@ -243,8 +154,8 @@ impl Session {
     fn receive(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
         match MessageId(frame.message_id) {
             MessageId::REGISTER => self.register(conn, frame),
-            MessageId::LOGIN => self.log_in(conn, frame),
-            MessageId::RESUME => self.resume(conn, frame),
+            MessageId::LOGIN => self.log_in::<LoginRequest>(conn, frame),
+            MessageId::RESUME => self.log_in::<ResumeRequest>(conn, frame),
             MessageId::LOGOUT => self.log_out(conn, frame),
             MessageId::HEARTBEAT => self.heartbeat(conn, frame),
             MessageId::DELIVERY_ACK => self.delivery_ack(conn, frame),
@@ -414,30 +325,6 @@ impl Session {
         self.shared
             .directory
             .remove(active.user.get(), active.session);
-    }
-}
-
-impl Active {
-    /// Writes messages to the client.
-    fn show(&mut self, conn: &mut Connection<'_>, arrivals: Vec<Arrival>) {
-        if arrivals.is_empty() {
-            return;
-        }
-        for arrival in arrivals {
-            self.acknowledge_when_written(arrival.conversation, arrival.sequence);
-            conn.send(arrival.frame);
-        }
-        if !self.unacknowledged.is_empty() {
-            conn.notify_drained();
-        }
-    }
-
-    /// A message is written that the proxy acknowledges, unless the client does.
-    fn acknowledge_when_written(&mut self, conversation: ConversationId, sequence: u64) {
-        if !self.acknowledges {
-            let newest = self.unacknowledged.entry(conversation).or_default();
-            *newest = sequence.max(*newest);
-        }
     }
 }
 

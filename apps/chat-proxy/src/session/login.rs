@@ -1,5 +1,5 @@
-//! The part of a session that logs in and out: with the password, or, to go on after a lost connection,
-//! with the token that the login's answer carried.
+//! The part of a session that logs in: with the password, or, to go on after a lost connection, with the
+//! token that the login's answer carried.
 //!
 //! The service makes the user online for the session before it answers. So a login whose answer finds
 //! nobody, or whose fate is not known, is followed by a logout: a [`SessionId`] is used for one login
@@ -13,17 +13,15 @@ use bytes::Bytes;
 use chat_proto::conversation::UserId;
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::{
-    ConversationAck, LoginReply, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
-    RequestFrame, ResumeRequest,
+    ConversationAck, LoginReply, LoginRequest, LoginResponse, RequestFrame, ResumeRequest,
 };
 use nexus_net::Connection;
 use nexus_rpc::{Call, CallOptions, RpcError};
-use prost::Message as _;
+use prost::Message;
 
-use super::{
-    Active, Fetching, LoggingIn, Logout, NOT_LOGGED_IN, NOT_YOURSELF, Refusal, Session, Shared,
-    State, TOO_MANY, ToSession, UNREADABLE, fetching,
-};
+use super::fetching::{self, Fetching};
+use super::state::{Active, LoggingIn, State};
+use super::{Refusal, Session, Shared, TOO_MANY, ToSession, UNREADABLE};
 use crate::delivery::Delivery;
 use crate::directory::SessionId;
 use crate::lease::ToLease;
@@ -35,15 +33,64 @@ const TWICE: Refusal = (
     "this connection has logged in already",
 );
 
-/// A login, or a resume, as the client asked for it.
-struct Attempt {
-    request_id: u64,
-    answer_id: MessageId,
-    user: Option<UserId>,
-    acknowledges: bool,
-    /// Of a resume.
-    token: Bytes,
-    received: Vec<ConversationAck>,
+/// A request that opens a session: with the password, or with the token of an earlier login.
+pub(super) trait Opening: Message + Default {
+    /// The message id of the answer.
+    const ANSWER_ID: MessageId;
+
+    /// Whose session it is to be.
+    fn user_id(&self) -> i32;
+
+    /// Whether the client acknowledges what it receives.
+    fn acknowledges(&self) -> bool;
+
+    /// What the client has from before, and resumes with: the token, and messages.
+    fn before(&self) -> (Bytes, Vec<ConversationAck>);
+
+    /// Calls the service.
+    fn call(&self, services: &Services, options: CallOptions) -> Call<LoginReply>;
+}
+
+impl Opening for LoginRequest {
+    const ANSWER_ID: MessageId = MessageId::LOGIN_ANSWER;
+
+    fn user_id(&self) -> i32 {
+        self.user_id
+    }
+
+    fn acknowledges(&self) -> bool {
+        self.acknowledges
+    }
+
+    fn before(&self) -> (Bytes, Vec<ConversationAck>) {
+        Default::default()
+    }
+
+    fn call(&self, services: &Services, options: CallOptions) -> Call<LoginReply> {
+        services.user.login_with(self, options)
+    }
+}
+
+impl Opening for ResumeRequest {
+    const ANSWER_ID: MessageId = MessageId::RESUME_ANSWER;
+
+    fn user_id(&self) -> i32 {
+        self.user_id
+    }
+
+    fn acknowledges(&self) -> bool {
+        self.acknowledges
+    }
+
+    fn before(&self) -> (Bytes, Vec<ConversationAck>) {
+        // A copy: the field is a piece of the buffer that was read.
+        let token = Bytes::copy_from_slice(&self.session_token);
+        (token, self.received.clone())
+    }
+
+    fn call(&self, services: &Services, options: CallOptions) -> Call<LoginReply> {
+        services.user.resume_with(self, options)
+    }
 }
 
 /// What came of a login.
@@ -101,50 +148,11 @@ fn undo(shared: &Shared, answer: &Answer) {
 }
 
 impl Session {
-    pub(super) fn log_in(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
-        let (id, answer_id) = (frame.request_id, MessageId::LOGIN_ANSWER);
-        let Ok(request) = LoginRequest::decode(frame.content) else {
-            return refuse_login(conn, answer_id, id, UNREADABLE);
+    pub(super) fn log_in<R: Opening>(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
+        let (request_id, id) = (frame.request_id, R::ANSWER_ID);
+        let Ok(request) = R::decode(frame.content) else {
+            return refuse_login(conn, id, request_id, UNREADABLE);
         };
-        let attempt = Attempt {
-            request_id: id,
-            answer_id,
-            user: UserId::new(request.user_id),
-            acknowledges: request.acknowledges,
-            token: Bytes::new(),
-            received: Vec::new(),
-        };
-        self.attempt(conn, attempt, |services, options| {
-            services.user.login_with(&request, options)
-        });
-    }
-
-    pub(super) fn resume(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
-        let (id, answer_id) = (frame.request_id, MessageId::RESUME_ANSWER);
-        let Ok(request) = ResumeRequest::decode(frame.content) else {
-            return refuse_login(conn, answer_id, id, UNREADABLE);
-        };
-        let attempt = Attempt {
-            request_id: id,
-            answer_id,
-            user: UserId::new(request.user_id),
-            acknowledges: request.acknowledges,
-            // A copy: the field is a piece of the buffer that was read.
-            token: Bytes::copy_from_slice(&request.session_token),
-            received: request.received.clone(),
-        };
-        self.attempt(conn, attempt, |services, options| {
-            services.user.resume_with(&request, options)
-        });
-    }
-
-    fn attempt(
-        &mut self,
-        conn: &mut Connection<'_>,
-        attempt: Attempt,
-        call: impl FnOnce(&Services, CallOptions) -> Call<LoginReply>,
-    ) {
-        let (request_id, id, user) = (attempt.request_id, attempt.answer_id, attempt.user);
         if !matches!(self.state, State::Anonymous) {
             return refuse_login(conn, id, request_id, TWICE);
         }
@@ -152,25 +160,26 @@ impl Session {
             return refuse_login(conn, id, request_id, TOO_MANY);
         }
         self.in_flight += 1;
-        let session = self.shared.next_session();
+        let (user, session) = (UserId::new(request.user_id()), self.shared.next_session());
         if let Some(user) = user {
             // Before the call: a message may be pushed as soon as the service has looked.
             self.shared
                 .directory
                 .insert(user.get(), session, &self.mailbox);
         }
+        let (token, received) = request.before();
         self.state = State::LoggingIn(Box::new(LoggingIn {
             user,
             session,
-            acknowledges: attempt.acknowledges,
-            token: attempt.token,
-            received: attempt.received,
+            acknowledges: request.acknowledges(),
+            token,
+            received,
             delivery: Delivery::new(self.shared.options.held()),
             signed_out: None,
         }));
         let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
         let options = shared.services.login(session, self.guard.address());
-        let call = call(&shared.services, options);
+        let call = request.call(&shared.services, options);
         call.on_complete(move |result| {
             let result = result.map(|reply| reply.message);
             let answer = Answer {
@@ -287,100 +296,6 @@ impl Session {
             self.sign_out(conn, session, reason);
         }
     }
-
-    pub(super) fn log_out(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
-        let request_id = frame.request_id;
-        let active = match std::mem::replace(&mut self.state, State::Anonymous) {
-            State::LoggedIn(active) => active,
-            other => {
-                self.state = other;
-                return refuse_logout(conn, request_id, NOT_LOGGED_IN);
-            }
-        };
-        let refused = match LogoutRequest::decode(frame.content) {
-            Err(_) => UNREADABLE,
-            Ok(request) if request.user_id != active.user.get() => NOT_YOURSELF,
-            Ok(_) => {
-                let logout = Logout {
-                    request_id,
-                    sent: false,
-                };
-                self.shared
-                    .directory
-                    .remove(active.user.get(), active.session);
-                self.state = State::LoggingOut(active, logout);
-                return self.send_logout();
-            }
-        };
-        self.state = State::LoggedIn(active);
-        refuse_logout(conn, request_id, refused);
-    }
-
-    /// Calls the service, once the requests made before the logout were answered.
-    pub(super) fn send_logout(&mut self) {
-        let State::LoggingOut(active, logout) = &mut self.state else {
-            return;
-        };
-        if self.in_flight > 0 || logout.sent {
-            return;
-        }
-        logout.sent = true;
-        self.in_flight += 1;
-        let session = active.session;
-        let mailbox = Arc::clone(&self.mailbox);
-        let request = LogoutRequest {
-            user_id: active.user.get(),
-            session_token: active.token.clone(),
-        };
-        let call = self
-            .shared
-            .services
-            .user
-            .logout_with(&request, active.options.clone());
-        call.on_complete(move |result| {
-            let released = match result {
-                Ok(reply) => reply.message.error_code == code::SUCCESS,
-                Err(error) => {
-                    Failure::of(&error, "LogoutRequest", Some(session));
-                    false
-                }
-            };
-            // If the connection has ended it was logged out for that.
-            let _ = mailbox.send(ToSession::LogoutAnswered { session, released });
-        });
-    }
-
-    /// Whatever the service has said, the connection is logged out, and the client is told so; what the
-    /// service could not do is done later.
-    pub(super) fn logout_answered(
-        &mut self,
-        conn: &mut Connection<'_>,
-        session: SessionId,
-        released: bool,
-    ) {
-        self.request_ended();
-        match std::mem::replace(&mut self.state, State::Anonymous) {
-            State::LoggingOut(active, logout) if active.session == session => {
-                self.keep_pace(&active);
-                self.expect_login(conn);
-                if !released {
-                    let (user, token) = (active.user, active.token);
-                    self.shared.logouts.add_final(user, session, token);
-                }
-                let answer = LogoutResponse {
-                    error_code: code::SUCCESS,
-                    ..Default::default()
-                };
-                conn.send(answer_frame(
-                    MessageId::LOGOUT_ANSWER,
-                    logout.request_id,
-                    &answer,
-                ));
-            }
-            other => self.state = other,
-        }
-        self.when_idle(conn);
-    }
 }
 
 /// The answer to a login that failed.
@@ -416,16 +331,4 @@ fn refuse_login(conn: &mut Connection<'_>, id: MessageId, request_id: u64, (code
         ..Default::default()
     };
     conn.send(answer_frame(id, request_id, &response));
-}
-
-fn refuse_logout(conn: &mut Connection<'_>, request_id: u64, (code, text): Refusal) {
-    let response = LogoutResponse {
-        error_code: code,
-        error_text: text.to_owned(),
-    };
-    conn.send(answer_frame(
-        MessageId::LOGOUT_ANSWER,
-        request_id,
-        &response,
-    ));
 }
