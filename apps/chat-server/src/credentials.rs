@@ -1,13 +1,15 @@
-//! Who somebody is: registering with a name and a password, and showing the password.
+//! Who somebody is: registering with a name and a password, and showing the password or a session's token.
 
 use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::code;
-use chat_proto::messages::{LoginRequest, RegisterRequest};
-use chat_store::{CreateUser, User, UserId};
+use chat_proto::messages::{LoginRequest, RegisterRequest, ResumeRequest};
+use chat_store::{CreateUser, TokenHash, TokenOwner, User, UserId};
 
 use crate::Services;
 use crate::failure::Failure;
 use crate::input;
+use crate::token::Token;
+use crate::users::now_ms;
 
 impl Services {
     pub(crate) fn try_register(
@@ -57,6 +59,28 @@ impl Services {
         verified
     }
 
+    /// Whose session the token is for, if it is one.
+    pub(crate) fn recognise(
+        &self,
+        request: &ResumeRequest,
+    ) -> Result<(UserId, TokenHash), Failure> {
+        let user = UserId::new(request.user_id).ok_or_else(session_ended)?;
+        let token = Token::read(&request.session_token).ok_or_else(session_ended)?;
+        let token = token.hash();
+        self.token_owner(user, &token)?;
+        Ok((user, token))
+    }
+
+    /// The user, if the token is the user's and has not expired.
+    pub(crate) fn token_owner(
+        &self,
+        user: UserId,
+        token: &TokenHash,
+    ) -> Result<TokenOwner, Failure> {
+        let owner = self.store.token_owner(user, token, now_ms())?;
+        owner.ok_or_else(session_ended)
+    }
+
     /// The user, if one of the passwords is the user's.
     fn verified<'p>(
         &self,
@@ -71,4 +95,9 @@ impl Services {
         }
         Err(Failure::new(code::LOGIN_WRONG_PASSWORD, "wrong password"))
     }
+}
+
+/// The same for all that a token can be beside right: a stranger does not learn which users there are.
+fn session_ended() -> Failure {
+    Failure::new(code::SESSION_ENDED, "the session has ended, log in again")
 }

@@ -4,13 +4,12 @@ use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
 use chat_bus::{BusError, Claim, LoginPolicy, SessionRef};
-use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::code;
 use chat_proto::messages::{
-    AcknowledgeRequest, AcknowledgeResponse, FetchHistoryRequest, FetchHistoryResponse,
-    FetchPendingRequest, FetchPendingResponse, LoginReply, LoginRequest, LoginResponse,
-    LogoutRequest, LogoutResponse, OfflineMessageList, RegisterRequest, RegisterResponse,
-    ResumeRequest, User, UserServiceRpc,
+    AcknowledgeRequest, AcknowledgeResponse, ConversationAck, FetchHistoryRequest,
+    FetchHistoryResponse, FetchPendingRequest, FetchPendingResponse, LoginReply, LoginRequest,
+    LoginResponse, LogoutRequest, LogoutResponse, OfflineMessageList, RegisterRequest,
+    RegisterResponse, ResumeRequest, User, UserServiceRpc,
 };
 use chat_store::{
     Ack, ConversationId, Mark, Overview, PendingPage, PendingScope, SessionToken, TokenHash, UserId,
@@ -53,14 +52,22 @@ impl UserServiceRpc for Services {
     }
 
     fn login(&self, call: &CallContext, request: LoginRequest) -> Result<LoginReply, RpcError> {
-        let session = caller::session(call)?;
-        let reply = self.try_login(session, caller::address(call)?, &request);
+        let (session, address) = (caller::session(call)?, caller::address(call)?);
+        let user = match self.authenticate(address, &request) {
+            Ok(user) => user,
+            Err(failure) => return Ok(not_begun(failure, "login")),
+        };
+        let reply = self.try_login(session, &user, &request);
         Ok(reply.unwrap_or_else(|failure| not_logged_in(failure, "login")))
     }
 
     fn resume(&self, call: &CallContext, request: ResumeRequest) -> Result<LoginReply, RpcError> {
         let session = caller::session(call)?;
-        let reply = self.try_resume(session, &request);
+        let (user, token) = match self.recognise(&request) {
+            Ok(holder) => holder,
+            Err(failure) => return Ok(not_begun(failure, "resume")),
+        };
+        let reply = self.try_resume(session, user, &token, &request.received);
         Ok(reply.unwrap_or_else(|failure| not_logged_in(failure, "resume")))
     }
 
@@ -157,10 +164,9 @@ impl Services {
     fn try_login(
         &self,
         session: SessionRef,
-        address: ClientAddress,
+        user: &chat_store::User,
         request: &LoginRequest,
     ) -> Result<LoginReply, Failure> {
-        let user = self.authenticate(address, request)?;
         // Before the claim: a resume looks at its token once more when it has claimed. So either it finds the
         // token gone, or the claim below comes after its own and ends it. But a login that may be refused
         // must not end a token.
@@ -174,7 +180,7 @@ impl Services {
             None => self.replace_token(user.id, request),
         };
         let reply = token.and_then(|token| {
-            let mut reply = self.login_answer(&user, &[])?;
+            let mut reply = self.login_answer(user, &[])?;
             reply.unclaimed = unclaimed;
             if let (Some(token), Some(response)) = (token, &mut reply.response) {
                 response.session_token = token.to_bytes();
@@ -189,26 +195,16 @@ impl Services {
     fn try_resume(
         &self,
         session: SessionRef,
-        request: &ResumeRequest,
+        user: UserId,
+        token: &TokenHash,
+        received: &[ConversationAck],
     ) -> Result<LoginReply, Failure> {
-        // A stranger does not learn which users there are.
-        let ended = || Failure::new(code::SESSION_ENDED, "the session has ended, log in again");
-        let user = UserId::new(request.user_id).ok_or_else(ended)?;
-        let token = Token::read(&request.session_token)
-            .ok_or_else(ended)?
-            .hash();
-        let now = now_ms();
-        let owner = || {
-            let owner = self.store.token_owner(user, &token, now)?;
-            owner.ok_or_else(ended)
-        };
-        owner()?;
         // Whatever the policy: the connection that is still there is that of the same session.
         let unclaimed = !self.claim(user, session, LoginPolicy::NewerWins, End::Resumed)?;
         // Once more: a login with the password may have come between.
-        let reply = owner().and_then(|owner| {
-            self.extend_token(user, &token, now, owner.expires_at_ms)?;
-            let received = convert::received(user, &request.received);
+        let reply = self.token_owner(user, token).and_then(|owner| {
+            self.extend_token(user, token, owner.expires_at_ms)?;
+            let received = convert::received(user, received);
             let reply = self.login_answer(&owner.user, &received)?;
             Ok(LoginReply { unclaimed, ..reply })
         });
@@ -284,9 +280,9 @@ impl Services {
         &self,
         user: UserId,
         token: &TokenHash,
-        now_ms: i64,
         expires_at_ms: i64,
     ) -> Result<(), Failure> {
+        let now_ms = now_ms();
         let expiry_ms = self.expiry_ms(now_ms);
         let used_ms = expiry_ms.saturating_sub(expires_at_ms);
         if used_ms > expiry_ms.saturating_sub(now_ms) / 16 {
@@ -335,7 +331,7 @@ impl Services {
         Ok(LoginReply {
             response: Some(response),
             marks: convert::marks(&page.marks),
-            unclaimed: false,
+            ..Default::default()
         })
     }
 
@@ -405,6 +401,14 @@ impl Services {
             last_sequence: place.last_sequence,
             ..Default::default()
         })
+    }
+}
+
+/// The answer to a login, or to a resume, that was refused for what it showed, or could not be judged.
+fn not_begun(failure: Failure, operation: &str) -> LoginReply {
+    LoginReply {
+        not_begun: true,
+        ..not_logged_in(failure, operation)
     }
 }
 

@@ -117,6 +117,7 @@ impl Answer {
     /// Whether the service failed at a point that may lie after it made the user online.
     fn is_doubtful(&self) -> bool {
         match &self.result {
+            Ok(reply) if reply.not_begun => false,
             Ok(_) => matches!(self.code(), None | Some(code::UNAVAILABLE | code::INTERNAL)),
             Err(error) => may_have_run(error.code()),
         }

@@ -35,6 +35,8 @@ pub(crate) struct State {
     pub(crate) claims: usize,
     /// Logins succeed as if the bus were away for the service.
     pub(crate) unclaimed_logins: bool,
+    /// Logins and resumes are refused before anything is done for them.
+    pub(crate) refuse_logins: bool,
     /// Logins fail after they have made their user online.
     pub(crate) fail_logins: bool,
     /// Logins wait while this is set.
@@ -67,6 +69,14 @@ pub(crate) fn token(user: i32) -> Bytes {
 fn login_answer(error_code: i32) -> LoginResponse {
     LoginResponse {
         error_code,
+        ..Default::default()
+    }
+}
+
+fn not_begun() -> LoginReply {
+    LoginReply {
+        response: Some(login_answer(code::UNAVAILABLE)),
+        not_begun: true,
         ..Default::default()
     }
 }
@@ -201,6 +211,7 @@ impl Fake {
             }),
             marks,
             unclaimed,
+            ..Default::default()
         }
     }
 
@@ -312,7 +323,11 @@ impl UserServiceRpc for Fake {
     }
 
     fn login(&self, call: &CallContext, request: LoginRequest) -> Result<LoginReply, RpcError> {
+        let refused = self.state.lock().refuse_logins;
         self.note("login", call);
+        if refused {
+            return Ok(not_begun());
+        }
         if request.user_password != "secret" {
             return Ok(LoginReply {
                 response: Some(login_answer(code::LOGIN_WRONG_PASSWORD)),
@@ -327,7 +342,11 @@ impl UserServiceRpc for Fake {
     }
 
     fn resume(&self, call: &CallContext, request: ResumeRequest) -> Result<LoginReply, RpcError> {
+        let refused = self.state.lock().refuse_logins;
         self.note("resume", call);
+        if refused {
+            return Ok(not_begun());
+        }
         if request.session_token != token(request.user_id) {
             return Ok(LoginReply {
                 response: Some(login_answer(code::SESSION_ENDED)),

@@ -192,6 +192,36 @@ fn a_login_that_failed_after_it_made_its_user_online_is_undone() {
 }
 
 #[test]
+fn a_login_that_was_certainly_not_begun_is_followed_by_no_logout() {
+    let setting = Setting::new();
+    setting.fake.script(|state| state.refuse_logins = true);
+    let mut client = setting.connect();
+    assert_eq!(client.log_in(1, false).error_code, code::UNAVAILABLE);
+    let resume = ResumeRequest {
+        user_id: 1,
+        ..Default::default()
+    };
+    let answer: LoginResponse = client.ask(MessageId::RESUME, &resume, MessageId::RESUME_ANSWER);
+    assert_eq!(answer.error_code, code::UNAVAILABLE);
+    // Also when nobody waits for the answer.
+    client.send(MessageId::LOGIN, 1, &login_request(1, false));
+    client.abort();
+    setting
+        .fake
+        .wait("the second login", |state| state.calls.len() == 3);
+    setting.fake.script(|state| state.refuse_logins = false);
+    // A logout is sent when those before it are answered, or together with them.
+    for (user, logouts) in [(2, 1), (3, 2)] {
+        drop(setting.logged_in(user));
+        setting.fake.wait("the logout", |state| {
+            let last = state.calls.last().expect("a call");
+            last.name == "logout" && last.user == Some(user)
+        });
+        assert_eq!(setting.fake.count("logout"), logouts);
+    }
+}
+
+#[test]
 fn users_whose_logout_no_server_takes_are_made_offline_all_the_same() {
     let mut setting = Setting::with(|options| options.request_timeout = Duration::from_millis(50));
     let client = setting.logged_in(1);

@@ -10,7 +10,7 @@ use super::{of, setting};
 #[test]
 fn a_caller_that_names_no_user_is_refused() {
     let setting = setting(|_| {});
-    let groups = GroupServiceRpcClient::new(setting.channel.clone());
+    let groups = GroupServiceRpcClient::new(setting.node.channel.clone());
     let error = groups
         .fetch_groups(&FetchGroupsRequest { user_id: 1 })
         .wait()
@@ -37,7 +37,7 @@ fn the_user_of_the_call_counts_and_not_the_one_in_the_body() {
         content: "hi".into(),
         ..Default::default()
     };
-    let chats = OneChatServiceRpcClient::new(setting.channel.clone());
+    let chats = OneChatServiceRpcClient::new(setting.node.channel.clone());
     let answer = chats
         .friend_chat_with(&request, of(a, 1))
         .wait()

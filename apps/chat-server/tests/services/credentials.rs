@@ -1,33 +1,16 @@
 //! Names and passwords: what they may be, and how often they may be tried.
 
+use std::sync::Arc;
 use std::time::Duration;
 
-use bytes::Bytes;
 use chat_bus::Rate;
-use chat_proto::ids::{code, metadata};
+use chat_proto::ids::code;
 use chat_proto::messages::*;
 
-use super::{Setting, of, setting};
+use super::{Node, setting};
 
-/// A login as a proxy passes it on for a client at an address.
-fn login_from(setting: &Setting, address: &str, user_id: i32, password: &str) -> i32 {
-    let request = LoginRequest {
-        user_id,
-        user_password: Bytes::copy_from_slice(password.as_bytes()),
-        ..Default::default()
-    };
-    let address = address.parse().unwrap();
-    let options = of(user_id, 1).with_metadata(metadata::ADDRESS, address);
-    let reply = setting.users().login_with(&request, options).wait();
-    reply.unwrap().message.response.unwrap().error_code
-}
-
-fn registered(setting: &Setting, name: &[u8], password: &[u8]) -> RegisterResponse {
-    let request = RegisterRequest {
-        user_name: Bytes::copy_from_slice(name),
-        user_password: Bytes::copy_from_slice(password),
-    };
-    setting.users().register(&request).wait().unwrap().message
+fn code_of(reply: LoginReply) -> i32 {
+    reply.response.unwrap().error_code
 }
 
 #[test]
@@ -40,20 +23,23 @@ fn who_guesses_passwords_is_stopped_and_locks_nobody_out() {
     let (stranger, owner) = ("192.0.2.1", "198.51.100.1");
     for _ in 0..3 {
         assert_eq!(
-            login_from(&setting, stranger, user, "guess"),
+            code_of(setting.node.login(stranger, user, "guess")),
             code::LOGIN_WRONG_PASSWORD
         );
     }
     // Not even the right one is looked at now.
     assert_eq!(
-        login_from(&setting, stranger, user, "secret"),
+        code_of(setting.node.login(stranger, user, "secret")),
         code::RATE_LIMITED
     );
     for _ in 0..10 {
-        assert_eq!(login_from(&setting, owner, user, "secret"), code::SUCCESS);
+        assert_eq!(
+            code_of(setting.node.login(owner, user, "secret")),
+            code::SUCCESS
+        );
     }
     assert_eq!(
-        login_from(&setting, stranger, user + 1, "guess"),
+        code_of(setting.node.login(stranger, user + 1, "guess")),
         code::LOGIN_NO_USER
     );
 }
@@ -65,11 +51,11 @@ fn registrations_beyond_the_limit_are_refused() {
         options.clients.registrations_per_address = rate;
     });
     // What is refused as it is costs nothing.
-    let empty = registered(&setting, b"", b"secret");
+    let empty = setting.node.register("", "secret");
     assert_eq!(empty.error_code, code::REGISTER_EMPTY);
     setting.register("a");
     setting.register("b");
-    let refused = registered(&setting, b"c", b"secret");
+    let refused = setting.node.register("c", "secret");
     assert_eq!(refused.error_code, code::RATE_LIMITED);
     assert!(refused.error_text.contains("try again"), "{refused:?}");
 }
@@ -77,18 +63,14 @@ fn registrations_beyond_the_limit_are_refused() {
 #[test]
 fn names_and_passwords_are_kept_in_one_form() {
     let setting = setting(|_| {});
-    let user = registered(
-        &setting,
-        "  ame\u{301}lie ".as_bytes(),
-        "se\u{301}cret".as_bytes(),
-    );
+    let user = setting.node.register("  ame\u{301}lie ", "se\u{301}cret");
     assert_eq!(user.error_code, code::SUCCESS, "{}", user.error_text);
     for taken in ["am\u{e9}lie", "ame\u{301}lie"] {
-        let answer = registered(&setting, taken.as_bytes(), b"secret");
+        let answer = setting.node.register(taken, "secret");
         assert_eq!(answer.error_code, code::REGISTER_NAME_TAKEN, "{taken:?}");
     }
     for typed in ["s\u{e9}cret", "se\u{301}cret"] {
-        let code = login_from(&setting, "192.0.2.1", user.user_id, typed);
+        let code = code_of(setting.node.login("192.0.2.1", user.user_id, typed));
         assert_eq!(code, code::SUCCESS, "{typed:?}");
     }
     let long = "x".repeat(51);
@@ -100,7 +82,40 @@ fn names_and_passwords_are_kept_in_one_form() {
         ("someone", "short", code::INVALID),
         ("someone", "with\0zero", code::INVALID),
     ] {
-        let answer = registered(&setting, name.as_bytes(), password.as_bytes());
+        let answer = setting.node.register(name, password);
         assert_eq!(answer.error_code, expected, "{name:?} {password:?}");
     }
+}
+
+#[test]
+fn a_login_that_was_refused_for_what_it_showed_was_certainly_not_begun() {
+    let setting = setting(|_| {});
+    let user = setting.register("a");
+    let bus = Arc::new(setting.bus.clone());
+    // At this one everybody finds too many before them.
+    let busy = Node::start(&setting.store, bus, |options| {
+        options.clients.password_hashes_at_once = 0;
+        options.clients.password_hashes_waiting_max = 0;
+    });
+    let home = "198.51.100.1";
+    for (node, password, code, not_begun) in [
+        (&busy, "secret", code::UNAVAILABLE, true),
+        (&setting.node, "guess", code::LOGIN_WRONG_PASSWORD, true),
+        (&setting.node, "secret", code::SUCCESS, false),
+    ] {
+        assert_eq!(setting.session_of(user), None);
+        let reply = node.login(home, user, password);
+        assert_eq!(reply.not_begun, not_begun, "{reply:?}");
+        assert_eq!(code_of(reply), code);
+    }
+    assert_eq!(setting.session_of(user), Some(1));
+    let request = ResumeRequest {
+        user_id: user,
+        session_token: vec![0; 32].into(),
+        ..Default::default()
+    };
+    let call = setting.users().resume_with(&request, super::at(home, user));
+    let reply = call.wait().unwrap().message;
+    assert!(reply.not_begun, "{reply:?}");
+    assert_eq!(code_of(reply), code::SESSION_ENDED);
 }

@@ -9,7 +9,7 @@ use super::{of, setting};
 #[test]
 fn a_full_group_takes_nobody() {
     let setting = setting(|options| options.group_members_max = 2);
-    let groups = GroupServiceRpcClient::new(setting.channel.clone());
+    let groups = GroupServiceRpcClient::new(setting.node.channel.clone());
     let users: Vec<i32> = ["a", "b", "c"].map(|name| setting.register(name)).into();
     let request = CreateGroupRequest {
         user_id: users[0],
@@ -47,7 +47,7 @@ fn friends_and_groups_are_limited() {
     });
     let [a, b, c] = ["a", "b", "c"].map(|name| setting.register(name));
     setting.befriend(a, b);
-    let friends = FriendServiceRpcClient::new(setting.channel.clone());
+    let friends = FriendServiceRpcClient::new(setting.node.channel.clone());
     for (user_id, friend_id) in [(a, c), (c, a)] {
         let request = AddFriendRequest {
             user_id,
@@ -57,7 +57,7 @@ fn friends_and_groups_are_limited() {
         let answer = friends.add_friend_with(&request, of(user_id, 1)).wait();
         assert_eq!(answer.unwrap().message.error_code, code::TOO_LARGE);
     }
-    let groups = GroupServiceRpcClient::new(setting.channel.clone());
+    let groups = GroupServiceRpcClient::new(setting.node.channel.clone());
     let create = |user_id: i32, group_name: &str| {
         let request = CreateGroupRequest {
             user_id,

@@ -25,9 +25,14 @@ use prost::Message as _;
 const PATIENCE: Duration = Duration::from_secs(10);
 const PROXY: ProxyId = ProxyId::from_u64(77);
 
-struct Setting {
+/// A server, and a way to it alone.
+struct Node {
     server: ChatServer,
     channel: RpcChannel,
+}
+
+struct Setting {
+    node: Node,
     store: Arc<dyn Store>,
     bus: LocalBus,
     published: mpsc::Receiver<BusMessage>,
@@ -35,11 +40,60 @@ struct Setting {
     _subscription: Subscription,
 }
 
+impl Node {
+    fn start(
+        store: &Arc<dyn Store>,
+        bus: Arc<dyn Bus>,
+        adjust: impl FnOnce(&mut ServerOptions),
+    ) -> Self {
+        let mut options = ServerOptions::new("127.0.0.1:0".parse().unwrap());
+        options.password_cost = PasswordCost::MINIMAL;
+        options.provider.discovery_delay = Duration::ZERO;
+        adjust(&mut options);
+        let registry: Arc<dyn Registry> = Arc::new(InProcessRegistry::new());
+        let loops = Arc::new(LoopGroup::start("test", 1).unwrap());
+        let server = ChatServer::start(
+            options,
+            Arc::clone(store),
+            bus,
+            Arc::clone(&registry),
+            Arc::clone(&loops),
+        )
+        .unwrap();
+        let channel = RpcChannel::new(registry, loops, ChannelOptions::default());
+        assert!(channel.wait_ready(UserServiceRpcClient::SERVICE, PATIENCE));
+        assert!(channel.wait_ready(FriendServiceRpcClient::SERVICE, PATIENCE));
+        assert!(channel.wait_ready(OneChatServiceRpcClient::SERVICE, PATIENCE));
+        assert!(channel.wait_ready(GroupServiceRpcClient::SERVICE, PATIENCE));
+        Self { server, channel }
+    }
+
+    fn users(&self) -> UserServiceRpcClient {
+        UserServiceRpcClient::new(self.channel.clone())
+    }
+
+    fn register(&self, name: &str, password: &str) -> RegisterResponse {
+        let request = RegisterRequest {
+            user_name: Bytes::copy_from_slice(name.as_bytes()),
+            user_password: Bytes::copy_from_slice(password.as_bytes()),
+        };
+        self.users().register(&request).wait().unwrap().message
+    }
+
+    /// A login as a proxy passes it on for a client at an address.
+    fn login(&self, address: &str, user_id: i32, password: &str) -> LoginReply {
+        let request = LoginRequest {
+            user_id,
+            user_password: Bytes::copy_from_slice(password.as_bytes()),
+            acknowledges: true,
+            wants_session_token: true,
+        };
+        let call = self.users().login_with(&request, at(address, user_id));
+        call.wait().unwrap().message
+    }
+}
+
 fn setting(adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
-    let mut options = ServerOptions::new("127.0.0.1:0".parse().unwrap());
-    options.password_cost = PasswordCost::MINIMAL;
-    options.provider.discovery_delay = Duration::ZERO;
-    adjust(&mut options);
     let bus = LocalBus::new();
     bus.renew_lease(PROXY, Duration::from_secs(600)).unwrap();
     let (sender, published) = channel();
@@ -51,25 +105,9 @@ fn setting(adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
             }
         }),
     );
-    let registry: Arc<dyn Registry> = Arc::new(InProcessRegistry::new());
-    let loops = Arc::new(LoopGroup::start("test", 1).unwrap());
     let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
-    let server = ChatServer::start(
-        options,
-        Arc::clone(&store),
-        Arc::new(bus.clone()),
-        Arc::clone(&registry),
-        Arc::clone(&loops),
-    )
-    .unwrap();
-    let channel = RpcChannel::new(registry, loops, ChannelOptions::default());
-    assert!(channel.wait_ready(UserServiceRpcClient::SERVICE, PATIENCE));
-    assert!(channel.wait_ready(FriendServiceRpcClient::SERVICE, PATIENCE));
-    assert!(channel.wait_ready(OneChatServiceRpcClient::SERVICE, PATIENCE));
-    assert!(channel.wait_ready(GroupServiceRpcClient::SERVICE, PATIENCE));
     Setting {
-        server,
-        channel,
+        node: Node::start(&store, Arc::new(bus.clone()), adjust),
         store,
         bus,
         published,
@@ -80,15 +118,11 @@ fn setting(adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
 
 impl Setting {
     fn users(&self) -> UserServiceRpcClient {
-        UserServiceRpcClient::new(self.channel.clone())
+        self.node.users()
     }
 
     fn register(&self, name: &str) -> i32 {
-        let request = RegisterRequest {
-            user_name: Bytes::copy_from_slice(name.as_bytes()),
-            user_password: Bytes::from_static(b"secret"),
-        };
-        let answer = self.users().register(&request).wait().unwrap().message;
+        let answer = self.node.register(name, "secret");
         assert_eq!(answer.error_code, code::SUCCESS, "{}", answer.error_text);
         answer.user_id
     }
@@ -140,7 +174,7 @@ impl Setting {
     }
 
     fn befriend(&self, user_id: i32, friend_id: i32) {
-        let friends = FriendServiceRpcClient::new(self.channel.clone());
+        let friends = FriendServiceRpcClient::new(self.node.channel.clone());
         let request = AddFriendRequest {
             user_id,
             friend_id,
@@ -168,7 +202,7 @@ impl Setting {
             client_message_id: id,
             ..Default::default()
         };
-        let chats = OneChatServiceRpcClient::new(self.channel.clone());
+        let chats = OneChatServiceRpcClient::new(self.node.channel.clone());
         chats
             .friend_chat_with(&request, of(from, 1))
             .wait()
@@ -194,6 +228,11 @@ impl Setting {
             .retain(|push| push.message_id == MessageId::RECV_FRIEND.0);
         message.pushes
     }
+}
+
+/// What a proxy sends along with a login from an address.
+fn at(address: &str, user: i32) -> CallOptions {
+    of(user, 1).with_metadata(metadata::ADDRESS, address.parse().unwrap())
 }
 
 /// What a proxy sends along with a user's call.

@@ -34,7 +34,7 @@ fn draining_stores_and_publishes_what_was_taken() {
     let (a, b) = (setting.register("a"), setting.register("b"));
     setting.befriend(a, b);
     setting.login(b, 2);
-    let chats = OneChatServiceRpcClient::new(setting.channel.clone());
+    let chats = OneChatServiceRpcClient::new(setting.node.channel.clone());
     let (sender, answers) = channel();
     for i in 0..500 {
         let request = FriendChatRequest {
@@ -53,7 +53,7 @@ fn draining_stores_and_publishes_what_was_taken() {
             });
     }
     drop(sender);
-    setting.server.drain(PATIENCE);
+    setting.node.server.drain(PATIENCE);
     let mut acknowledged = Vec::new();
     let mut refused = BTreeMap::new();
     for answer in answers {
