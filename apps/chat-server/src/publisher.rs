@@ -3,7 +3,8 @@
 //! One thread takes all that has queued up, looks up where the recipients are, and publishes one
 //! message per proxy: two round trips to the bus for any number of pushes. While the bus is away the thread waits
 //! for it, and with it what has queued up; a proxy that fetches it meanwhile drops what comes then. What finds the
-//! queue full stays pending in the store, and proxies fetch it.
+//! queue full stays pending in the store, and proxies fetch it. Ends of sessions stand in a list of their own: they
+//! go out first, and pushes that fill the queue cost none.
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -16,6 +17,7 @@ use chat_bus::{Bus, BusError, MESSAGE_BYTES_MAX, ProxyId, SessionRef};
 use chat_proto::messages::{BusMessage, EndSession, Push};
 use chat_store::{ConversationId, Store, StoreError, StoredMessage, UserId};
 use crossbeam_channel::{Receiver, Sender, bounded};
+use parking_lot::Mutex;
 use prost::Message;
 
 use crate::convert;
@@ -24,6 +26,9 @@ use crate::log_limit::LogLimit;
 /// Jobs that may wait, and the bytes of their texts.
 const QUEUE_MAX: usize = 65_536;
 const QUEUE_BYTES_MAX: usize = 64 << 20;
+/// Ends of sessions that may wait. Each comes of a claim that the bus has granted, so there are no more while it is
+/// away.
+const ENDS_MAX: usize = 65_536;
 /// Jobs published together.
 const BATCH_MAX: usize = 1024;
 /// The pause before a batch is tried again that found bus or store away, and the longest one.
@@ -33,6 +38,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 const BUS_MESSAGE_BYTES: usize = MESSAGE_BYTES_MAX / 2;
 
 static QUEUE_IS_FULL: LogLimit = LogLimit::new();
+static TOO_MANY_ENDS: LogLimit = LogLimit::new();
 static NOT_PUBLISHED: LogLimit = LogLimit::new();
 
 /// Something to tell to proxies.
@@ -43,8 +49,8 @@ pub(crate) enum Job {
     ToMembers(StoredMessage, Arc<[UserId]>),
     /// A message that was committed earlier, to be read from the store first.
     Stored(ConversationId, u64),
-    /// A session lost its user to another one.
-    EndSession(UserId, SessionRef, End),
+    /// There are ends of sessions.
+    Ends,
     /// Everything before has been published.
     Flush(Sender<()>),
 }
@@ -54,7 +60,7 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Message(message) | Self::ToMembers(message, _) => message.content.len(),
-            Self::Stored(..) | Self::EndSession(..) | Self::Flush(_) => 0,
+            Self::Stored(..) | Self::Ends | Self::Flush(_) => 0,
         }
     }
 }
@@ -78,6 +84,7 @@ pub(crate) struct Publisher {
 #[derive(Default)]
 struct Queued {
     bytes: AtomicUsize,
+    ends: Mutex<Vec<(UserId, SessionRef, End)>>,
 }
 
 impl Publisher {
@@ -108,6 +115,22 @@ impl Publisher {
                 log::warn!("the publisher's queue is full; a push is left to be fetched");
             }
         }
+    }
+
+    /// Tells the proxy of `session` that it has lost its user to another one: before the pushes that wait. Never
+    /// blocks. What finds the list full is left to the proxy, which compares its sessions with the bus.
+    pub(crate) fn end_session(&self, user: UserId, session: SessionRef, end: End) {
+        let mut ends = self.queued.ends.lock();
+        if ends.len() >= ENDS_MAX {
+            if TOO_MANY_ENDS.allows() {
+                log::warn!("too many ends of sessions wait; one is left to be found");
+            }
+            return;
+        }
+        ends.push((user, session, end));
+        drop(ends);
+        // Full means that the thread is about to look anyway.
+        let _ = self.sender.try_send(Job::Ends);
     }
 
     /// Waits until what was queued is published.
@@ -145,7 +168,7 @@ impl Worker {
     /// Tries until bus and store are there; gives up when the server has ended.
     fn publish_when_possible(&self, batch: &[Job]) {
         let mut pause = PAUSE_MIN;
-        while let Err(error) = self.publish(batch) {
+        while let Err(error) = self.publish_ends().and_then(|()| self.publish(batch)) {
             let again = error.is_unavailable() && Arc::strong_count(&self.queued) > 1;
             if NOT_PUBLISHED.allows() {
                 let then = if again {
@@ -161,6 +184,26 @@ impl Worker {
             std::thread::sleep(pause);
             pause = (pause * 2).min(PAUSE_MAX);
         }
+    }
+
+    /// Those that could not be told because the bus is away go on waiting.
+    fn publish_ends(&self) -> Result<(), NotPublished> {
+        let ends = self.queued.ends.lock().clone();
+        if ends.is_empty() {
+            return Ok(());
+        }
+        let mut outgoing = Outgoing::default();
+        for &(user, session, end) in &ends {
+            outgoing.end_session(user, session, end);
+        }
+        let published = self
+            .bus
+            .publish(&outgoing.finish())
+            .map_err(NotPublished::from);
+        if !published.as_ref().is_err_and(NotPublished::is_unavailable) {
+            self.queued.ends.lock().drain(..ends.len());
+        }
+        published
     }
 
     fn publish(&self, batch: &[Job]) -> Result<(), NotPublished> {
@@ -186,8 +229,7 @@ impl Worker {
                         pushes.push((Cow::Owned(message), recipients));
                     }
                 }
-                Job::EndSession(user, session, end) => outgoing.end_session(*user, *session, *end),
-                Job::Flush(_) => {}
+                Job::Ends | Job::Flush(_) => {}
             }
         }
         let users: BTreeSet<i32> = pushes
@@ -304,7 +346,27 @@ impl Outgoing {
 
 #[cfg(test)]
 mod tests {
+    use chat_bus::{BusEvent, LoginPolicy, RedisBus, RedisConfig};
+    use chat_store::SqliteStore;
+    use nexus_testkit::Redis;
+
     use super::*;
+
+    /// From user 1 to user 2.
+    fn message(content: String) -> Job {
+        let (a, b) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());
+        Job::Message(StoredMessage {
+            conversation: ConversationId::pair(a, b).unwrap(),
+            sequence: 1,
+            sender: a,
+            sender_name: String::new(),
+            kind: chat_store::MessageKind::FriendChat,
+            client_message_id: None,
+            content,
+            client_time: String::new(),
+            created_at_ms: 0,
+        })
+    }
 
     #[test]
     fn the_queue_is_bounded_in_jobs_and_in_bytes() {
@@ -312,20 +374,6 @@ mod tests {
         let publisher = Publisher {
             sender,
             queued: Arc::default(),
-        };
-        let (a, b) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());
-        let message = |content: String| {
-            Job::Message(StoredMessage {
-                conversation: ConversationId::pair(a, b).unwrap(),
-                sequence: 1,
-                sender: a,
-                sender_name: String::new(),
-                kind: chat_store::MessageKind::FriendChat,
-                client_message_id: None,
-                content,
-                client_time: String::new(),
-                created_at_ms: 0,
-            })
         };
         const LARGE: usize = 64 << 10;
         for _ in 0..QUEUE_BYTES_MAX / LARGE + 10 {
@@ -339,6 +387,80 @@ mod tests {
         assert_eq!(jobs.len(), QUEUE_MAX);
         let bytes = publisher.queued.bytes.load(Ordering::Acquire);
         assert_eq!(bytes, QUEUE_BYTES_MAX);
+    }
+
+    #[test]
+    fn ends_of_sessions_go_first_when_the_bus_is_back_and_the_queue_is_full() {
+        const FAR: Duration = Duration::from_secs(600);
+        let (proxy, user) = (ProxyId::from_u64(7), UserId::new(2).unwrap());
+        let session = |session| SessionRef { proxy, session };
+        let redis = Redis::start().unwrap();
+        let mut config = RedisConfig::new(redis.url());
+        config.ping_interval = FAR;
+        let bus = Arc::new(RedisBus::new(config).unwrap());
+        let (heard, events) = crossbeam_channel::unbounded();
+        let _subscription = bus.subscribe(proxy, Box::new(move |event| drop(heard.send(event))));
+        let next = || events.recv_timeout(Duration::from_secs(30));
+        assert_eq!(next(), Ok(BusEvent::Connected));
+        bus.renew_lease(proxy, FAR).unwrap();
+        bus.claim(user.get(), session(1), LoginPolicy::NewerWins)
+            .unwrap();
+        let (sender, jobs) = bounded(QUEUE_MAX);
+        let publisher = Publisher {
+            sender,
+            queued: Arc::default(),
+        };
+        let worker = Worker {
+            store: Arc::new(SqliteStore::in_memory().unwrap()),
+            bus,
+            jobs,
+            queued: Arc::clone(&publisher.queued),
+        };
+
+        redis.pause();
+        for _ in 0..QUEUE_MAX {
+            publisher.publish(message(String::new()));
+        }
+        publisher.end_session(user, session(1), End::NewerLogin);
+        let worker = std::thread::spawn(move || worker.run());
+        redis.resume();
+
+        // What was not answered in time is told twice.
+        let mut told = Vec::new();
+        let pushes = loop {
+            match next() {
+                Ok(BusEvent::Message(bytes)) => {
+                    let message = BusMessage::decode(bytes).unwrap();
+                    told.extend(message.end_sessions.iter().map(|end| end.session_id));
+                    if !message.pushes.is_empty() {
+                        break message.pushes;
+                    }
+                }
+                other => panic!("{other:?}"),
+            }
+        };
+        assert_eq!(
+            (told.first(), pushes[0].user_ids.as_slice()),
+            (Some(&1), &[2][..])
+        );
+        assert!(publisher.queued.ends.lock().is_empty());
+        drop((publisher, redis));
+        worker.join().unwrap();
+    }
+
+    #[test]
+    fn ends_of_sessions_are_bounded() {
+        let (sender, _jobs) = bounded(1);
+        let publisher = Publisher {
+            sender,
+            queued: Arc::default(),
+        };
+        let proxy = ProxyId::from_u64(7);
+        for session in 0..=ENDS_MAX as u64 {
+            let session = SessionRef { proxy, session };
+            publisher.end_session(UserId::new(1).unwrap(), session, End::Resumed);
+        }
+        assert_eq!(publisher.queued.ends.lock().len(), ENDS_MAX);
     }
 
     #[test]

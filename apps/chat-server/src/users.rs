@@ -17,7 +17,7 @@ use chat_store::{
 use nexus_rpc::{CallContext, RpcError};
 
 use crate::convert::{self, Online};
-use crate::publisher::{End, Job};
+use crate::publisher::End;
 use crate::token::Token;
 use crate::{
     Services, caller,
@@ -226,7 +226,7 @@ impl Services {
         match self.bus.claim(user.get(), session, policy) {
             Ok(Claim::Granted { previous }) => {
                 if let Some(previous) = previous {
-                    self.publisher.publish(Job::EndSession(user, previous, end));
+                    self.publisher.end_session(user, previous, end);
                 }
                 Ok(true)
             }
