@@ -21,6 +21,8 @@ use serde::Deserialize;
 
 use crate::{ClientLimits, ServerOptions, ServiceName};
 
+/// Room for several messages of the greatest size.
+const UNSTORED_BYTES_MIN: usize = 1 << 20;
 /// Shorter, and a client could not come back after a restart; longer is no expiry.
 const SESSION_TTL: RangeInclusive<Duration> =
     Duration::from_secs(60)..=Duration::from_secs(10 * 366 * 24 * 3600);
@@ -83,6 +85,7 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
     options.provider.worker_queue_max = raw.limits.worker_queue;
     options.group_members_max = raw.limits.group_members;
     options.writer.queue_max = raw.limits.unstored_messages;
+    options.writer.queue_bytes_max = raw.limits.unstored_bytes;
     options.writer.batch_max = raw.limits.batch_messages;
     raw.clients.check(&mut problems);
     options.clients = raw.clients;
@@ -107,6 +110,11 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
     ] {
         problems.require(key, value > 0, "expected at least 1");
     }
+    problems.require(
+        "limits.unstored_bytes",
+        raw.limits.unstored_bytes >= UNSTORED_BYTES_MIN,
+        "expected at least 1048576",
+    );
     for (key, value) in [
         ("store.connect_timeout", raw.store.connect_timeout),
         ("store.timeout", raw.store.timeout),
@@ -265,6 +273,7 @@ struct RawLimits {
     worker_queue: usize,
     group_members: usize,
     unstored_messages: usize,
+    unstored_bytes: usize,
     batch_messages: usize,
 }
 
@@ -274,6 +283,7 @@ impl Default for RawLimits {
             worker_queue: 4096,
             group_members: 1000,
             unstored_messages: 65_536,
+            unstored_bytes: 64 << 20,
             batch_messages: 512,
         }
     }

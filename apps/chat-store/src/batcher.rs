@@ -10,6 +10,8 @@
 //! themselves until the database keeps up, and an idle chat commits each message at once. No thread
 //! waits for a commit but the writer.
 
+mod queue;
+
 use std::{
     collections::{HashMap, VecDeque, hash_map::Entry},
     fmt,
@@ -21,6 +23,7 @@ use std::{
 
 use parking_lot::{Condvar, Mutex};
 
+use self::queue::{Queue, Submitted};
 use crate::{
     ConversationId, UserId,
     error::StoreError,
@@ -33,6 +36,8 @@ use crate::{
 pub struct WriterOptions {
     /// Messages that may wait; one more is refused. Default 65,536.
     pub queue_max: usize,
+    /// Bytes of the texts that may wait; what would be more is refused. Default 64 MiB.
+    pub queue_bytes_max: usize,
     /// Messages in one commit at most, and as many acknowledgements. Default 512.
     pub batch_max: usize,
     /// Acknowledgements that may wait, counted by user and conversation. Default 65,536.
@@ -49,6 +54,7 @@ impl Default for WriterOptions {
     fn default() -> Self {
         Self {
             queue_max: 65_536,
+            queue_bytes_max: 64 << 20,
             batch_max: 512,
             acks_max: 65_536,
             ack_flush: Duration::from_millis(100),
@@ -118,11 +124,13 @@ impl MessageWriter {
     /// # Errors
     /// [`QueueFull`], with `on_done`.
     pub fn submit(&self, message: NewMessage, on_done: OnDone) -> Result<(), QueueFull> {
+        let submitted = Submitted { message, on_done };
         let mut state = self.shared.state.lock();
-        if state.phase != Phase::Running || state.queue.len() >= self.shared.options.queue_max {
-            return Err(QueueFull(on_done));
+        if state.phase != Phase::Running || !state.queue.has_room(&submitted, &self.shared.options)
+        {
+            return Err(QueueFull(submitted.on_done));
         }
-        state.queue.push_back(Submitted { message, on_done });
+        state.queue.push(submitted);
         drop(state);
         self.shared.changed.notify_one();
         Ok(())
@@ -150,7 +158,7 @@ impl MessageWriter {
     /// be away and the batch under way may hang until a time-out. That batch is not touched, and
     /// acknowledgements go on waiting. Any thread; the messages' callbacks run on it.
     pub fn fail_waiting(&self) {
-        let waiting = std::mem::take(&mut self.shared.state.lock().queue);
+        let waiting = self.shared.state.lock().queue.take_all();
         let reason = "it does not answer, and what waited was given back";
         fail_all(waiting, &StoreError::Unavailable(reason.into()));
     }
@@ -207,7 +215,7 @@ struct Shared {
 
 #[derive(Default)]
 struct State {
-    queue: VecDeque<Submitted>,
+    queue: Queue,
     acks: WaitingAcks,
     phase: Phase,
 }
@@ -218,11 +226,6 @@ enum Phase {
     Running,
     Draining,
     Finished,
-}
-
-struct Submitted {
-    message: NewMessage,
-    on_done: OnDone,
 }
 
 #[derive(Default)]
@@ -243,7 +246,7 @@ impl State {
     /// Leaves the writer nothing to do.
     fn abandon(&mut self) -> VecDeque<Submitted> {
         self.acks = WaitingAcks::default();
-        std::mem::take(&mut self.queue)
+        self.queue.take_all()
     }
 }
 
@@ -322,8 +325,7 @@ impl Writer {
             let draining = state.phase != Phase::Running;
             let acks_due = state.acks.due.is_some_and(|due| draining || due <= now);
             if !state.queue.is_empty() || acks_due {
-                let count = state.queue.len().min(count_max);
-                let messages = state.queue.drain(..count).collect();
+                let messages = state.queue.take(count_max);
                 let acks = match acks_due {
                     true => state.acks.take(count_max, now),
                     false => Vec::new(),
@@ -423,7 +425,7 @@ impl Writer {
     /// them: each batch might take a timeout to fail by itself.
     fn fail(&self, callbacks: impl IntoIterator<Item = OnDone>, error: &StoreError) {
         let waiting = match error.is_unavailable() {
-            true => std::mem::take(&mut self.shared.state.lock().queue),
+            true => self.shared.state.lock().queue.take_all(),
             false => VecDeque::new(),
         };
         complete_all(callbacks, std::iter::repeat_with(|| Err(error.clone())));

@@ -297,6 +297,42 @@ fn a_full_queue_refuses_and_never_blocks() {
 }
 
 #[test]
+fn a_queue_that_is_full_of_bytes_refuses_until_they_are_stored() {
+    let store = Scripted::new(Script {
+        held: true,
+        ..Script::default()
+    });
+    let (ann, _, conversation) = ids();
+    let options = WriterOptions {
+        queue_bytes_max: 10,
+        batch_max: 1,
+        ..WriterOptions::default()
+    };
+    let writer = start(Arc::clone(&store) as Arc<dyn Store>, options);
+    let with = |content: &str| NewMessage {
+        client_time: String::new(),
+        ..text(conversation, ann, content)
+    };
+    let refuses = |message| {
+        let never = Box::new(|_: Answer| panic!("a refused message was completed"));
+        writer.submit(message, never).is_err()
+    };
+    let mut answers = vec![submit(&writer, with("12345"))];
+    // What the store has does not count.
+    store.arrived(1);
+    answers.extend([
+        submit(&writer, with("12345")),
+        submit(&writer, with("12345")),
+    ]);
+    assert!(refuses(with("1")));
+    assert!(!refuses(with("")));
+    store.release();
+    assert!(answers.into_iter().all(|one| answer(one).is_ok()));
+    assert!(refuses(with("12345678901")));
+    assert!(answer(submit(&writer, with("1234567890"))).is_ok());
+}
+
+#[test]
 fn an_unavailable_store_fails_everything_that_waits_with_its_error() {
     let down = StoreError::Unavailable("down".into());
     let script = Script {
