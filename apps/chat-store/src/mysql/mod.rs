@@ -23,7 +23,7 @@ use nexus_rpc::{Circuit, CircuitOptions, NoPassage, Passage};
 
 use self::{
     errors::{classify, classify_commit},
-    pool::Pool,
+    pool::{Link, Pool},
     session::MySqlSession,
 };
 use crate::{
@@ -194,13 +194,11 @@ impl MySqlStore {
             .write_timeout(None)
             .tcp_keepalive_time_ms(Some(SCHEMA_KEEPALIVE_MS));
         let memberships = Arc::new(Memberships::new(options.cache_bytes));
-        let to_forget = Arc::clone(&memberships);
         let pool = Arc::new(Pool::new(
             opts.into(),
             options.connections_max,
             options.connect_timeout,
-            // It may lead to another database than the last one did.
-            move || to_forget.clear(),
+            Arc::clone(&memberships),
         ));
         let limits = CircuitOptions {
             stalled_after: options.stalled_after,
@@ -225,7 +223,7 @@ impl MySqlStore {
     fn run<T>(
         &self,
         enter: impl FnOnce(&Circuit) -> Result<Passage<'_>, NoPassage>,
-        work: impl FnMut(&mut Conn) -> Result<T, DbError>,
+        work: impl FnMut(&mut Link) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
         if !self.is_prepared.load(Ordering::Acquire) {
             let reason = "its schema has not been prepared yet";
@@ -245,7 +243,7 @@ impl MySqlStore {
     /// Runs work on a connection until it succeeds or is not to be retried.
     fn run_unguarded<T>(
         &self,
-        mut work: impl FnMut(&mut Conn) -> Result<T, DbError>,
+        mut work: impl FnMut(&mut Link) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
         let mut retry = Retry::new(self.retry_time_max);
         loop {
@@ -259,7 +257,7 @@ impl MySqlStore {
 
 /// The circuit's probe. A connection from before a restart is no sign; the second one is new.
 fn answers(pool: &Pool) -> bool {
-    let ask = || pool.with(|conn| conn.query_drop("SELECT 1").map_err(classify));
+    let ask = || pool.with(|link| link.conn.query_drop("SELECT 1").map_err(classify));
     let answer = match ask() {
         Err(DbError::Lost(_)) => ask(),
         answer => answer,
@@ -270,12 +268,13 @@ fn answers(pool: &Pool) -> bool {
 impl Backend for MySqlStore {
     fn bring_up_to_date(&self) -> Result<(), StoreError> {
         let migrations = migrations::migrations(Dialect::MySql);
-        let up_to_date = self
-            .run_unguarded(|conn| migrations::are_applied(&mut MySqlSession(conn), migrations))?;
+        let up_to_date = self.run_unguarded(|link| {
+            migrations::are_applied(&mut MySqlSession::new(link), migrations)
+        })?;
         if !up_to_date {
             let mut conn = pool::connect(&self.schema_opts)?;
             lock_schema(&mut conn)?;
-            migrations::apply(&mut MySqlSession(&mut conn), migrations, now_ms())?;
+            migrations::apply(&mut MySqlSession::alone(&mut conn), migrations, now_ms())?;
         }
         self.is_prepared.store(true, Ordering::Release);
         Ok(())
@@ -297,18 +296,18 @@ impl Backend for MySqlStore {
         &self,
         mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
-        self.run(Circuit::enter, |conn| work(&mut MySqlSession(conn)))
+        self.run(Circuit::enter, |link| work(&mut MySqlSession::new(link)))
     }
 
     fn snapshot<T>(
         &self,
         mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
-        self.run(Circuit::enter, |conn| {
+        self.run(Circuit::enter, |link| {
             let level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
-            conn.query_drop(level).map_err(classify)?;
+            link.conn.query_drop(level).map_err(classify)?;
             let start = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
-            transaction(conn, start, &mut work)
+            transaction(link, start, &mut work)
         })
     }
 
@@ -316,8 +315,8 @@ impl Backend for MySqlStore {
         &self,
         mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
-        self.run(Circuit::enter, |conn| {
-            transaction(conn, "START TRANSACTION", &mut work)
+        self.run(Circuit::enter, |link| {
+            transaction(link, "START TRANSACTION", &mut work)
         })
     }
 
@@ -325,8 +324,8 @@ impl Backend for MySqlStore {
         &self,
         mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
-        self.run(Circuit::enter_at_once, |conn| {
-            transaction(conn, "START TRANSACTION", &mut work)
+        self.run(Circuit::enter_at_once, |link| {
+            transaction(link, "START TRANSACTION", &mut work)
         })
     }
 }
@@ -349,19 +348,19 @@ fn lock_schema(conn: &mut Conn) -> Result<(), DbError> {
 /// The driver's own transaction is not used: dropped on a stalled connection, it would wait for the
 /// answer to a ROLLBACK. Such a connection is thrown away, which rolls back as well.
 fn transaction<T>(
-    conn: &mut Conn,
+    link: &mut Link,
     start: &str,
     work: &mut impl FnMut(&mut dyn Session) -> Result<T, DbError>,
 ) -> Result<T, DbError> {
-    conn.query_drop(start).map_err(classify)?;
-    match work(&mut MySqlSession(conn)) {
+    link.conn.query_drop(start).map_err(classify)?;
+    match work(&mut MySqlSession::new(link)) {
         Ok(done) => {
-            conn.query_drop("COMMIT").map_err(classify_commit)?;
+            link.conn.query_drop("COMMIT").map_err(classify_commit)?;
             Ok(done)
         }
         Err(error @ (DbError::Lost(_) | DbError::Unavailable(_))) => Err(error),
         Err(error) => {
-            conn.query_drop("ROLLBACK").map_err(classify)?;
+            link.conn.query_drop("ROLLBACK").map_err(classify)?;
             Err(error)
         }
     }

@@ -2,80 +2,124 @@
 //!
 //! The driver has a pool too, but that one holds its lock while it connects, so that one slow
 //! connect stops every worker; and returning a stalled connection to it waits for an answer.
+//!
+//! The connections are of one [`Generation`], until one of them breaks: then the next one begins, and those that are
+//! left of the one before are closed when they are free. One that leads to another server than the first of its
+//! generation (the address has moved on, and what was open before stays open) is used, but knows nothing.
 
 use std::{
+    sync::Arc,
     thread,
     time::{Duration, Instant},
 };
 
-use mysql::{Conn, Opts};
+use mysql::{Conn, Opts, prelude::Queryable};
 use parking_lot::{Condvar, Mutex};
 
-use crate::error::DbError;
+use super::errors::classify;
+use crate::{
+    error::DbError,
+    sql::{Generation, Memberships},
+};
+
+/// Tells servers apart that one address may lead to. In a replication each has an id of its own.
+const WHICH_SERVER: &str = "SELECT CONCAT(@@server_id, ' ', @@hostname, ' ', @@port)";
 
 pub(super) struct Pool {
     opts: Opts,
-    on_connect: Box<dyn Fn() + Send + Sync>,
+    memberships: Arc<Memberships>,
     connections_max: usize,
     wait_max: Duration,
     state: Mutex<State>,
     freed: Condvar,
 }
 
-#[derive(Default)]
+/// A connection.
+pub(super) struct Link {
+    pub(super) conn: Conn,
+    /// When it was opened.
+    opened_in: Generation,
+    /// Whose memory it may use.
+    pub(super) generation: Generation,
+}
+
 struct State {
     /// The one used last is used next: it has the most statements prepared.
-    idle: Vec<Conn>,
+    idle: Vec<Link>,
     /// Connections in use, and those being opened.
     busy: usize,
+    generation: Generation,
+    /// Where the first of the generation leads to.
+    server: Option<String>,
+}
+
+impl State {
+    /// The generation of a connection to `server`, which was just opened.
+    fn join(&mut self, server: String) -> Generation {
+        match self.server.get_or_insert_with(|| server.clone()) == &server {
+            true => self.generation,
+            false => Generation::NONE,
+        }
+    }
+
+    /// A connection broke that was opened in `generation`. Returns the new generation, if that begins one.
+    fn broke(&mut self, generation: Generation) -> Option<Generation> {
+        if generation != self.generation {
+            return None;
+        }
+        self.generation = generation.next();
+        self.server = None;
+        Some(self.generation)
+    }
 }
 
 impl Pool {
-    /// `on_connect` is called with each connection that is opened, before its first use.
+    /// `memberships` is told when a generation begins.
     pub(super) fn new(
         opts: Opts,
         connections_max: usize,
         wait_max: Duration,
-        on_connect: impl Fn() + Send + Sync + 'static,
+        memberships: Arc<Memberships>,
     ) -> Self {
         Self {
             opts,
-            on_connect: Box::new(on_connect),
+            memberships,
             connections_max: connections_max.max(1),
             wait_max,
-            state: Mutex::default(),
+            state: Mutex::new(State {
+                idle: Vec::new(),
+                busy: 0,
+                generation: Generation::FIRST,
+                server: None,
+            }),
             freed: Condvar::new(),
         }
     }
 
     /// Runs work on a connection. One whose work ends with [`DbError::Lost`] or
-    /// [`DbError::Unavailable`] is thrown away, and when it was lost so are all that are idle:
-    /// whatever ended it, a restart as a rule, has ended them too.
+    /// [`DbError::Unavailable`] is thrown away, and so are all that are idle: whatever ended it, a restart or a
+    /// fail-over as a rule, has ended them too.
     pub(super) fn with<T>(
         &self,
-        work: impl FnOnce(&mut Conn) -> Result<T, DbError>,
+        work: impl FnOnce(&mut Link) -> Result<T, DbError>,
     ) -> Result<T, DbError> {
         let mut lease = self.lease()?;
-        let conn = match lease.conn.as_mut() {
-            Some(conn) => conn,
-            None => {
-                let conn = connect(&self.opts)?;
-                (self.on_connect)();
-                lease.conn.insert(conn)
-            }
+        let link = match lease.link.as_mut() {
+            Some(link) => link,
+            None => lease.link.insert(self.open()?),
         };
-        let result = work(conn);
+        let opened_in = link.opened_in;
+        let result = work(link);
         match &result {
-            Err(DbError::Lost(_)) => {
-                let idle = std::mem::take(&mut self.state.lock().idle);
+            Err(DbError::Lost(_) | DbError::Unavailable(_)) => {
+                let idle = self.broke(opened_in);
                 lease
-                    .conn
+                    .link
                     .take()
                     .into_iter()
                     .chain(idle)
                     .for_each(close_aside);
             }
-            Err(DbError::Unavailable(_)) => lease.conn.take().into_iter().for_each(close_aside),
             Ok(_)
             | Err(
                 DbError::Conflict(_)
@@ -87,6 +131,30 @@ impl Pool {
             }
         }
         result
+    }
+
+    fn open(&self) -> Result<Link, DbError> {
+        let mut conn = connect(&self.opts)?;
+        let server: Option<String> = conn.query_first(WHICH_SERVER).map_err(classify)?;
+        let mut state = self.state.lock();
+        Ok(Link {
+            conn,
+            opened_in: state.generation,
+            generation: state.join(server.unwrap_or_default()),
+        })
+    }
+
+    /// Returns what is to be closed beside the connection that broke.
+    fn broke(&self, opened_in: Generation) -> Vec<Link> {
+        let mut state = self.state.lock();
+        match state.broke(opened_in) {
+            Some(next) => {
+                self.memberships.begin(next);
+                std::mem::take(&mut state.idle)
+            }
+            // The others were closed then.
+            None => Vec::new(),
+        }
     }
 
     /// An idle connection, or leave to open one.
@@ -101,7 +169,7 @@ impl Pool {
         state.busy += 1;
         Ok(Lease {
             pool: self,
-            conn: state.idle.pop(),
+            link: state.idle.pop(),
             healthy: false,
         })
     }
@@ -115,28 +183,54 @@ pub(super) fn connect(opts: &Opts) -> Result<Conn, DbError> {
 /// One of the pool's connections, or leave to open one; given back when dropped.
 struct Lease<'a> {
     pool: &'a Pool,
-    conn: Option<Conn>,
+    link: Option<Link>,
     healthy: bool,
 }
 
 impl Drop for Lease<'_> {
     fn drop(&mut self) {
-        let conn = self.conn.take();
         let mut state = self.pool.state.lock();
         state.busy -= 1;
-        if self.healthy {
-            state.idle.extend(conn);
-        }
+        let current = state.generation;
+        let is_kept = |link: &mut Link| self.healthy && link.opened_in == current;
+        state.idle.extend(self.link.take_if(is_kept));
         drop(state);
         self.pool.freed.notify_one();
+        self.link.take().into_iter().for_each(close_aside);
     }
 }
 
 /// Closes a connection on a thread of its own: the driver says goodbye to each prepared statement,
 /// and on a stalled connection each of these may wait for the write timeout.
-fn close_aside(conn: Conn) {
+fn close_aside(link: Link) {
     let closing = thread::Builder::new().name("mysql-close".into());
-    if let Err(error) = closing.spawn(move || drop(conn)) {
+    if let Err(error) = closing.spawn(move || drop(link)) {
         log::warn!("no thread to close a broken database connection: {error}");
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_generation_ends_once_and_has_one_server() {
+        let first = Generation::FIRST;
+        let mut state = State {
+            idle: Vec::new(),
+            busy: 0,
+            generation: first,
+            server: None,
+        };
+        assert_eq!(state.join("1 a 3306".into()), first);
+        assert_eq!(state.join("1 a 3306".into()), first);
+        // The address leads elsewhere now, and nobody has noticed.
+        assert_eq!(state.join("2 b 3306".into()), Generation::NONE);
+        let second = state.broke(first).unwrap();
+        assert_ne!(second, first);
+        assert_eq!(state.join("2 b 3306".into()), second);
+        // One more of those from before.
+        assert_eq!(state.broke(first), None);
+        assert_eq!(state.join("2 b 3306".into()), second);
     }
 }

@@ -2,31 +2,55 @@
 
 use mysql::{Conn, Params, prelude::Queryable};
 
-use super::errors::classify;
+use super::{errors::classify, pool::Link};
 use crate::{
     error::DbError,
-    sql::{Cell, Dialect, Executed, Row, Session, Value},
+    sql::{Cell, Dialect, Executed, Generation, Row, Session, Value},
 };
 
 /// The driver prepares each text once and keeps it with the connection.
-pub(super) struct MySqlSession<'a>(pub(super) &'a mut Conn);
+pub(super) struct MySqlSession<'a> {
+    conn: &'a mut Conn,
+    generation: Generation,
+}
+
+impl<'a> MySqlSession<'a> {
+    pub(super) fn new(link: &'a mut Link) -> Self {
+        Self {
+            generation: link.generation,
+            conn: &mut link.conn,
+        }
+    }
+
+    /// On a connection that is nobody else's.
+    pub(super) fn alone(conn: &'a mut Conn) -> Self {
+        Self {
+            conn,
+            generation: Generation::NONE,
+        }
+    }
+}
 
 impl Session for MySqlSession<'_> {
     fn dialect(&self) -> Dialect {
         Dialect::MySql
     }
 
+    fn generation(&self) -> Generation {
+        self.generation
+    }
+
     fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>, DbError> {
-        let result = self.0.exec_iter(sql, bind(params)).map_err(classify)?;
+        let result = self.conn.exec_iter(sql, bind(params)).map_err(classify)?;
         result.map(|row| read_row(row.map_err(classify)?)).collect()
     }
 
     fn execute(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Executed, DbError> {
-        self.0.exec_drop(sql, bind(params)).map_err(classify)?;
-        let last_insert_id = i64::try_from(self.0.last_insert_id())
+        self.conn.exec_drop(sql, bind(params)).map_err(classify)?;
+        let last_insert_id = i64::try_from(self.conn.last_insert_id())
             .map_err(|_| DbError::unexpected("generated id"))?;
         Ok(Executed {
-            rows: self.0.affected_rows(),
+            rows: self.conn.affected_rows(),
             last_insert_id,
         })
     }

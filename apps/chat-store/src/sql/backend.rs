@@ -296,8 +296,9 @@ impl<B: Backend> Store for B {
 /// A user's friends and groups: one statement if all of them are known, else once more with what is missing.
 fn contacts<B: Backend>(store: &B, user: UserId) -> Result<Contacts, StoreError> {
     let memory = store.memberships();
-    let standings = store.read(|s| conversations::standings(s, user))?;
-    if let Some(known) = Contacts::known(memory, user, &wanted(&standings)) {
+    let (standings, generation) =
+        store.read(|s| Ok((conversations::standings(s, user)?, s.generation())))?;
+    if let Some(known) = Contacts::known(memory, generation, user, &wanted(&standings)) {
         return Ok(known);
     }
     store.snapshot(|s| {

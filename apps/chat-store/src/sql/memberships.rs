@@ -15,11 +15,13 @@
 //! known is a miss then. So several versions can run on one database.)
 //!
 //! That holds for one history of the database. One that took changes back (a fail-over to a copy that lagged) may give
-//! out a number for a second time, so everything is forgotten with each new connection.
+//! out a number for a second time. So the memory belongs to the connections of one [`Generation`], which see the same
+//! history: what others have read is not kept, they are told nothing, and the next generation begins with nothing.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
+use parking_lot::{RwLock, RwLockReadGuard};
 use quick_cache::{Weighter, sync::Cache};
 
 use super::{
@@ -61,8 +63,27 @@ pub(crate) struct KnownGroup {
 /// The conversations that are wanted, each with its membership sequence.
 pub(crate) type Wanted = BTreeMap<ConversationId, u64>;
 
+/// Connections that see one history of the database.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(crate) struct Generation(u64);
+
+impl Generation {
+    /// Of connections whose history is not known to be anybody else's: they use no memory.
+    pub(crate) const NONE: Self = Self(0);
+    /// The first one.
+    pub(crate) const FIRST: Self = Self(1);
+
+    /// The one after this.
+    pub(crate) fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// The memory. From any thread.
 pub(crate) struct Memberships {
+    /// Whose it is. Locked while something is looked up or kept, so that nothing is kept that a generation before
+    /// has read.
+    generation: RwLock<Generation>,
     conversations: Cache<ConversationId, (u64, Membership), Bytes>,
     names: Cache<UserId, Arc<str>, Bytes>,
 }
@@ -72,19 +93,32 @@ impl Memberships {
     pub(crate) fn new(bytes_max: usize) -> Self {
         let bytes_max = u64::try_from(bytes_max).unwrap_or(u64::MAX);
         Self {
+            generation: RwLock::new(Generation::FIRST),
             conversations: Cache::with_weighter(ENTRIES_EXPECTED, bytes_max / 4 * 3, Bytes),
             names: Cache::with_weighter(ENTRIES_EXPECTED, bytes_max / 4, Bytes),
         }
     }
 
-    /// Forgets everything.
-    pub(crate) fn clear(&self) {
+    /// Forgets everything: what comes is of another generation.
+    pub(crate) fn begin(&self, generation: Generation) {
+        let mut current = self.generation.write();
+        *current = generation;
         self.conversations.clear();
         self.names.clear();
     }
 
+    /// `None` for connections that it does not belong to.
+    fn open_to(&self, generation: Generation) -> Option<RwLockReadGuard<'_, Generation>> {
+        Some(self.generation.read()).filter(|current| **current == generation)
+    }
+
     /// Who belongs to the conversations, from memory alone; `None` if not all are known.
-    pub(super) fn known(&self, wanted: &Wanted) -> Option<HashMap<ConversationId, Membership>> {
+    pub(super) fn known(
+        &self,
+        generation: Generation,
+        wanted: &Wanted,
+    ) -> Option<HashMap<ConversationId, Membership>> {
+        let _open = self.open_to(generation)?;
         let known = wanted
             .iter()
             .map(|(&id, &as_of)| Some((id, self.find(id, as_of)?)));
@@ -100,8 +134,10 @@ impl Memberships {
     ) -> Result<HashMap<ConversationId, Membership>, DbError> {
         let mut found = HashMap::with_capacity(wanted.len());
         let (mut pairs, mut group_ids) = (Vec::new(), Vec::new());
+        let open = self.open_to(s.generation());
         for (&id, &as_of) in wanted {
-            match (self.find(id, as_of), id.parties()) {
+            let known = open.as_ref().and_then(|_| self.find(id, as_of));
+            match (known, id.parties()) {
                 (Some(membership), _) => {
                     found.insert(id, membership);
                 }
@@ -109,10 +145,12 @@ impl Memberships {
                 (None, Parties::Group(group)) => group_ids.push(group),
             }
         }
+        drop(open);
         let mut read: HashMap<ConversationId, Membership> = friendships(s, &pairs)?;
         read.extend(all_groups(s, &group_ids)?);
+        let open = self.open_to(s.generation());
         for (id, membership) in read {
-            if let Some(&as_of) = wanted.get(&id) {
+            if let (Some(_), Some(&as_of)) = (&open, wanted.get(&id)) {
                 self.conversations.insert(id, (as_of, membership.clone()));
             }
             found.insert(id, membership);
@@ -128,8 +166,10 @@ impl Memberships {
     /// The names of users, from memory alone; `None` if not all are known.
     pub(super) fn known_names(
         &self,
+        generation: Generation,
         ids: impl IntoIterator<Item = UserId>,
     ) -> Option<HashMap<UserId, Arc<str>>> {
+        let _open = self.open_to(generation)?;
         let known = ids.into_iter().map(|id| Some((id, self.names.get(&id)?)));
         known.collect()
     }
@@ -142,22 +182,28 @@ impl Memberships {
     ) -> Result<HashMap<UserId, Arc<str>>, DbError> {
         let mut names = HashMap::new();
         let mut missing = Vec::new();
+        let open = self.open_to(s.generation());
         for id in ids {
-            match self.names.get(&id) {
+            match open.as_ref().and_then(|_| self.names.get(&id)) {
                 Some(name) => {
                     names.insert(id, name);
                 }
                 None => missing.push(id),
             }
         }
+        drop(open);
         if missing.is_empty() {
             return Ok(names);
         }
         missing.sort_unstable();
         missing.dedup();
-        for (id, name) in users::names(s, &missing)? {
+        let read = users::names(s, &missing)?;
+        let open = self.open_to(s.generation());
+        for (id, name) in read {
             let name: Arc<str> = name.into();
-            self.names.insert(id, Arc::clone(&name));
+            if open.is_some() {
+                self.names.insert(id, Arc::clone(&name));
+            }
             names.insert(id, name);
         }
         Ok(names)
@@ -172,9 +218,14 @@ pub(super) struct Contacts {
 
 impl Contacts {
     /// From memory alone; `None` if something is not known.
-    pub(super) fn known(memory: &Memberships, user: UserId, wanted: &Wanted) -> Option<Self> {
-        let memberships = memory.known(wanted)?;
-        let names = memory.known_names(friends_among(user, &memberships))?;
+    pub(super) fn known(
+        memory: &Memberships,
+        generation: Generation,
+        user: UserId,
+        wanted: &Wanted,
+    ) -> Option<Self> {
+        let memberships = memory.known(generation, wanted)?;
+        let names = memory.known_names(generation, friends_among(user, &memberships))?;
         Self::new(user, &memberships, &names).ok()
     }
 
@@ -298,5 +349,97 @@ impl Weighter<ConversationId, (u64, Membership)> for Bytes {
 impl Weighter<UserId, Arc<str>> for Bytes {
     fn weight(&self, _: &UserId, name: &Arc<str>) -> u64 {
         ENTRY_BYTES + name.len() as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sql::{Cell, Dialect, Executed, Row};
+
+    /// A connection to a database in which users 1 and 2 are friends.
+    struct Friends<'a> {
+        generation: Generation,
+        queries: usize,
+        /// Comes between the reading and the keeping.
+        meanwhile: &'a dyn Fn(),
+    }
+
+    impl Session for Friends<'_> {
+        fn dialect(&self) -> Dialect {
+            Dialect::Sqlite
+        }
+
+        fn generation(&self) -> Generation {
+            self.generation
+        }
+
+        fn query(&mut self, sql: &str, _: &[Value<'_>]) -> Result<Vec<Row>, DbError> {
+            self.queries += 1;
+            (self.meanwhile)();
+            let second = match sql.contains("friendship") {
+                true => Cell::Int(2),
+                false => Cell::Text("ann".into()),
+            };
+            Ok(vec![Row(vec![Cell::Int(1), second])])
+        }
+
+        fn execute(&mut self, _: &str, _: &[Value<'_>]) -> Result<Executed, DbError> {
+            unreachable!()
+        }
+    }
+
+    fn ids() -> (UserId, Wanted) {
+        let (ann, bob) = (UserId::new(1).unwrap(), UserId::new(2).unwrap());
+        let pair = ConversationId::pair(ann, bob).unwrap();
+        (ann, Wanted::from([(pair, 7)]))
+    }
+
+    /// Asks for a membership and a name, and says in how many queries they were found.
+    fn queries(memory: &Memberships, generation: Generation, meanwhile: &dyn Fn()) -> usize {
+        let (ann, wanted) = ids();
+        let mut session = Friends {
+            generation,
+            queries: 0,
+            meanwhile,
+        };
+        let found = memory.of(&mut session, &wanted).unwrap();
+        assert!(found.values().all(|one| matches!(one, Membership::Friends)));
+        assert_eq!(&*memory.names(&mut session, [ann]).unwrap()[&ann], "ann");
+        session.queries
+    }
+
+    fn is_known(memory: &Memberships, generation: Generation) -> bool {
+        let (ann, wanted) = ids();
+        let membership = memory.known(generation, &wanted).is_some();
+        assert_eq!(membership, memory.known_names(generation, [ann]).is_some());
+        membership
+    }
+
+    #[test]
+    fn a_generation_is_told_what_it_has_read_and_no_other_is() {
+        let memory = Memberships::new(1 << 20);
+        let (first, second) = (Generation::FIRST, Generation::FIRST.next());
+        assert_eq!(queries(&memory, first, &|| {}), 2);
+        assert_eq!(queries(&memory, first, &|| {}), 0);
+        assert!(is_known(&memory, first));
+        for other in [Generation::NONE, second] {
+            assert!(!is_known(&memory, other));
+            assert_eq!(queries(&memory, other, &|| {}), 2);
+        }
+        memory.begin(second);
+        assert!(!is_known(&memory, second));
+        // Late.
+        assert_eq!(queries(&memory, first, &|| {}), 2);
+        assert!(!is_known(&memory, second));
+    }
+
+    #[test]
+    fn what_was_read_before_the_next_generation_began_is_not_kept_after() {
+        let memory = Memberships::new(1 << 20);
+        let (first, second) = (Generation::FIRST, Generation::FIRST.next());
+        assert_eq!(queries(&memory, first, &|| memory.begin(second)), 2);
+        assert!(!is_known(&memory, second));
+        assert_eq!(queries(&memory, second, &|| {}), 2);
     }
 }

@@ -30,6 +30,6 @@ mod users;
 
 pub(crate) use backend::{Backend, Retry, now_ms};
 pub(crate) use dialect::Dialect;
-pub(crate) use memberships::Memberships;
+pub(crate) use memberships::{Generation, Memberships};
 pub(crate) use row::{Cell, Row};
 pub(crate) use session::{Executed, Session, Value};

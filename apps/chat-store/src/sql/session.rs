@@ -1,6 +1,6 @@
 //! One connection inside a transaction, and multi-row statements on it.
 
-use super::{dialect::Dialect, row::Row};
+use super::{dialect::Dialect, memberships::Generation, row::Row};
 use crate::{ConversationId, GroupId, UserId, error::DbError};
 
 /// The most rows that one statement reads or writes. Lists of keys are filled up to a power of two, and
@@ -63,6 +63,9 @@ pub(crate) struct Executed {
 /// A connection to run prepared statements on. Parameters are `?`.
 pub(crate) trait Session {
     fn dialect(&self) -> Dialect;
+
+    /// Which others see the same history of the database.
+    fn generation(&self) -> Generation;
 
     fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>, DbError>;
 

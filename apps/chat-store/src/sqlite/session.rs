@@ -7,7 +7,7 @@ use rusqlite::{
 
 use crate::{
     error::DbError,
-    sql::{Cell, Dialect, Executed, Row, Session, Value},
+    sql::{Cell, Dialect, Executed, Generation, Row, Session, Value},
 };
 
 pub(crate) struct SqliteSession<'a>(pub(crate) &'a Connection);
@@ -15,6 +15,11 @@ pub(crate) struct SqliteSession<'a>(pub(crate) &'a Connection);
 impl Session for SqliteSession<'_> {
     fn dialect(&self) -> Dialect {
         Dialect::Sqlite
+    }
+
+    /// There is one file.
+    fn generation(&self) -> Generation {
+        Generation::FIRST
     }
 
     fn query(&mut self, sql: &str, params: &[Value<'_>]) -> Result<Vec<Row>, DbError> {

@@ -144,7 +144,7 @@ fn a_change_by_a_program_that_does_not_know_the_column_holds_at_once() {
 
 /// A database that is another one after a break may give out the same sequences for another story.
 #[test]
-fn a_new_connection_knows_nothing_of_what_the_last_one_saw() {
+fn a_connection_after_a_break_knows_nothing_of_what_the_last_one_saw() {
     let mut database = Database::start();
     let (ann, bob, pair) = suite::pair(&database.store);
     send(&database.store, pair, ann, "known now");
@@ -155,4 +155,66 @@ fn a_new_connection_knows_nothing_of_what_the_last_one_saw() {
     database.server.restart().unwrap();
     let outcomes = database.store.append(&[text(pair, ann, "x")], &[]);
     assert_eq!(outcomes.unwrap(), [AppendOutcome::NotFriends]);
+}
+
+/// A primary that has become a copy answers that it is read-only; what was known of its history may not be that of
+/// the next.
+#[test]
+fn a_database_that_has_become_read_only_makes_all_be_forgotten() {
+    let mut database = Database::start();
+    // Root may write all the same.
+    for sql in [
+        "CREATE USER chat@'%' IDENTIFIED BY 'chat'",
+        "GRANT SELECT, INSERT, UPDATE, DELETE, CREATE, ALTER, INDEX ON *.* TO chat@'%'",
+    ] {
+        database.conn.query_drop(sql).unwrap();
+    }
+    let url = database.server.url();
+    let (_, place) = url.split_once('@').unwrap();
+    let options = MySqlOptions {
+        connections_max: 3,
+        ..MySqlOptions::new(format!("mysql://chat:chat@{place}"))
+    };
+    let store = MySqlStore::new(options).unwrap();
+    store.prepare_schema().unwrap();
+    let (ann, bob, pair) = suite::pair(&store);
+    // Two connections at least: one waits for the lock, the other finds the friends.
+    database.conn.query_drop("BEGIN").unwrap();
+    let lock = format!(
+        "SELECT 1 FROM conversation WHERE id = {} FOR UPDATE",
+        pair.raw()
+    );
+    database.conn.query_drop(lock).unwrap();
+    std::thread::scope(|scope| {
+        scope.spawn(|| send(&store, pair, ann, "known now"));
+        let waits =
+            "SELECT COUNT(*) FROM information_schema.innodb_trx WHERE trx_state = 'LOCK WAIT'";
+        nexus_testkit::wait_until("it waits", std::time::Duration::from_secs(20), || {
+            let mut conn = Conn::new(Opts::from_url(&database.server.url()).unwrap()).unwrap();
+            conn.query_first(waits).unwrap() == Some(1_u64)
+        });
+        assert_eq!(store.friends(ann).unwrap().len(), 1);
+        database.conn.query_drop("COMMIT").unwrap();
+    });
+
+    database
+        .conn
+        .query_drop("SET GLOBAL read_only = 1")
+        .unwrap();
+    let batch = [text(pair, ann, "x")];
+    let refused = store.append(&batch, &[]);
+    assert!(
+        matches!(&refused, Err(error) if error.is_unavailable()),
+        "{refused:?}"
+    );
+    let sql = format!("DELETE FROM friendship WHERE user_id IN ({ann}, {bob})");
+    database.conn.query_drop(sql).unwrap();
+    database
+        .conn
+        .query_drop("SET GLOBAL read_only = 0")
+        .unwrap();
+    assert_eq!(
+        store.append(&batch, &[]).unwrap(),
+        [AppendOutcome::NotFriends]
+    );
 }
