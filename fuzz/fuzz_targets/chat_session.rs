@@ -45,9 +45,10 @@ impl Setting {
         let any_port = SocketAddr::from((Ipv4Addr::LOCALHOST, 0));
         let chat = Standalone::start(any_port, data.path(), |server, proxy| {
             server.password_cost = PasswordCost::MINIMAL;
-            // The witness asks once for each input, on one connection.
+            // The witness asks once for each input, on one connection, and many inputs log in.
             let any = Rate::literal(1_000_000, Duration::from_secs(1));
             proxy.clients.requests_per_connection = any;
+            proxy.clients.logins_per_address = any;
         })
         .expect("the chat starts");
         while !chat.is_ready() {

@@ -13,6 +13,8 @@ use crate::{Bucket, Rate};
 /// Most budgets and most facts that are kept in a process, about 10 MiB of each. Beyond it those are
 /// forgotten first that are nearest to being forgotten anyway, so whoever is at a limit stays there.
 const ENTRIES_MAX: usize = 100_000;
+/// From here on those that are over are looked for.
+const ENTRIES_KEPT: usize = 4096;
 
 /// Something that may be done only so often.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -39,10 +41,18 @@ pub enum Spending {
 
 /// Budgets and facts of this process. As they are on a [`Bus`](crate::Bus), except that nothing here
 /// can fail.
-#[derive(Default)]
+#[derive(Debug, Default)]
 pub struct LocalBudgets {
-    buckets: Mutex<HashMap<String, Bucket>>,
-    facts: Mutex<HashMap<String, Instant>>,
+    buckets: Mutex<Entries<Bucket>>,
+    facts: Mutex<Entries<Instant>>,
+}
+
+/// What is forgotten when it is over.
+#[derive(Debug)]
+struct Entries<V> {
+    by_name: HashMap<String, V>,
+    /// At how many those that are over are looked for.
+    sweep_at: usize,
 }
 
 impl LocalBudgets {
@@ -56,17 +66,19 @@ impl LocalBudgets {
         let mut buckets = self.buckets.lock();
         let now = Instant::now();
         let wait = |budget: &Budget| {
-            let bucket = buckets.get(&budget.name).copied().unwrap_or_default();
+            let bucket = buckets.by_name.get(&budget.name);
+            let bucket = bucket.copied().unwrap_or_default();
             bucket.wait(budget.rate, now)
         };
         let longest = budgets.iter().map(wait).enumerate().max_by_key(|(_, w)| *w);
         if let Some((index, wait)) = longest.filter(|(_, wait)| !wait.is_zero()) {
             return Spending::UsedUp { index, wait };
         }
-        make_room(&mut buckets, |bucket| bucket.debt(now));
+        buckets.make_room(|bucket| bucket.debt(now));
         for Budget { name, rate } in budgets {
             // There is one: looked at just now, under the same lock.
-            let _ = buckets.entry(name.clone()).or_default().spend(*rate, now);
+            let bucket = buckets.by_name.entry(name.clone()).or_default();
+            let _ = bucket.spend(*rate, now);
         }
         Spending::Granted
     }
@@ -76,10 +88,10 @@ impl LocalBudgets {
         let mut buckets = self.buckets.lock();
         let now = Instant::now();
         for Budget { name, rate } in budgets {
-            if let Some(bucket) = buckets.get_mut(name) {
+            if let Some(bucket) = buckets.by_name.get_mut(name) {
                 bucket.refund(*rate, now);
                 if bucket.is_full(now) {
-                    buckets.remove(name);
+                    buckets.by_name.remove(name);
                 }
             }
         }
@@ -89,14 +101,15 @@ impl LocalBudgets {
     pub fn remember(&self, fact: &str, life: Duration) {
         let mut facts = self.facts.lock();
         let now = Instant::now();
-        make_room(&mut facts, |until| until.saturating_duration_since(now));
-        facts.insert(fact.to_owned(), now + fact_life(life));
+        facts.make_room(|until| until.saturating_duration_since(now));
+        facts.by_name.insert(fact.to_owned(), now + fact_life(life));
     }
 
     /// As [`Bus::remembers`](crate::Bus::remembers).
     pub fn remembers(&self, fact: &str) -> bool {
         let facts = self.facts.lock();
-        facts.get(fact).is_some_and(|&until| Instant::now() < until)
+        let until = facts.by_name.get(fact);
+        until.is_some_and(|&until| Instant::now() < until)
     }
 }
 
@@ -108,18 +121,31 @@ pub(crate) fn fact_life(life: Duration) -> Duration {
     )
 }
 
-/// Makes room for more, if the limit is reached: what is over goes, and if that is little, also the
-/// half that has the least `left`.
-fn make_room<V>(entries: &mut HashMap<String, V>, left: impl Fn(&V) -> Duration) {
-    if entries.len() < ENTRIES_MAX {
-        return;
+impl<V> Entries<V> {
+    /// Makes room for more when there are twice as many as last time: what is over goes, and, if that
+    /// is little and the limit is reached, also the half that has the least `left`.
+    fn make_room(&mut self, left: impl Fn(&V) -> Duration) {
+        let count = self.by_name.len();
+        if count < self.sweep_at {
+            return;
+        }
+        self.by_name.retain(|_, entry| !left(entry).is_zero());
+        if count >= ENTRIES_MAX && self.by_name.len() > ENTRIES_MAX / 2 {
+            let mut all: Vec<Duration> = self.by_name.values().map(&left).collect();
+            let half = all.len() / 2;
+            let (_, &mut median, _) = all.select_nth_unstable(half);
+            self.by_name.retain(|_, entry| left(entry) > median);
+        }
+        self.sweep_at = (self.by_name.len() * 2).clamp(ENTRIES_KEPT, ENTRIES_MAX);
     }
-    entries.retain(|_, entry| !left(entry).is_zero());
-    if entries.len() > ENTRIES_MAX / 2 {
-        let mut all: Vec<Duration> = entries.values().map(&left).collect();
-        let half = all.len() / 2;
-        let (_, &mut median, _) = all.select_nth_unstable(half);
-        entries.retain(|_, entry| left(entry) > median);
+}
+
+impl<V> Default for Entries<V> {
+    fn default() -> Self {
+        Self {
+            by_name: HashMap::new(),
+            sweep_at: ENTRIES_KEPT,
+        }
     }
 }
 
@@ -138,9 +164,23 @@ mod tests {
         for number in 0..ENTRIES_MAX * 2 {
             budgets.spend(&budget(number.to_string()));
         }
-        assert!(budgets.buckets.lock().len() <= ENTRIES_MAX);
+        assert!(budgets.buckets.lock().by_name.len() <= ENTRIES_MAX);
         let refused = budgets.spend(&worst);
         assert!(matches!(refused, Spending::UsedUp { .. }), "{refused:?}");
+    }
+
+    #[test]
+    fn what_is_over_is_forgotten_long_before_the_limit() {
+        let mut entries = Entries::default();
+        // A few last.
+        let left = |number: usize| Duration::from_secs(u64::from(number.is_multiple_of(100)));
+        for number in 0..ENTRIES_KEPT * 10 {
+            entries.make_room(|entry| *entry);
+            entries.by_name.insert(number.to_string(), left(number));
+        }
+        assert!(entries.by_name.len() <= ENTRIES_KEPT);
+        let lasting = entries.by_name.values().filter(|left| !left.is_zero());
+        assert_eq!(lasting.count(), ENTRIES_KEPT.div_ceil(10));
     }
 
     #[test]
@@ -151,6 +191,6 @@ mod tests {
         let budget = [Budget { name, rate }];
         budgets.spend(&budget);
         budgets.refund(&budget);
-        assert!(budgets.buckets.lock().is_empty());
+        assert!(budgets.buckets.lock().by_name.is_empty());
     }
 }

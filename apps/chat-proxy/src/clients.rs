@@ -6,7 +6,7 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use chat_bus::{Bucket, Rate};
+use chat_bus::{Bucket, Budget, LocalBudgets, Rate, Spending};
 use chat_node::config::{self, Problems};
 use chat_proto::client_address::ClientAddress;
 use chat_proto::conversation::UserId;
@@ -24,6 +24,9 @@ const KEPT_PACES: usize = 4096;
 pub struct ClientLimits {
     /// Connections from one address; more are told so and closed. Default 1,000.
     pub connections_per_address_max: usize,
+    /// Logins, resumes and registrations from one address, whether they succeed or not; those beyond are
+    /// answered "rate limited". Default 2,000 per minute.
+    pub logins_per_address: Rate,
     /// How long a connection may take to log in, and may stay after it has logged out. Default 2 min.
     #[serde(with = "config::duration")]
     pub login_timeout: Duration,
@@ -42,6 +45,7 @@ impl Default for ClientLimits {
     fn default() -> Self {
         Self {
             connections_per_address_max: 1000,
+            logins_per_address: Rate::literal(2000, 60 * SECOND),
             login_timeout: 120 * SECOND,
             frame_timeout: 30 * SECOND,
             requests_per_connection: Rate::literal(1000, 10 * SECOND),
@@ -68,10 +72,11 @@ impl ClientLimits {
     }
 }
 
-/// How many connections there are from each address.
+/// How many connections there are from each address, and how many logins were.
 #[derive(Debug, Default)]
 pub(crate) struct Addresses {
     connections: Mutex<HashMap<ClientAddress, usize>>,
+    logins: LocalBudgets,
 }
 
 /// A connection that is counted, until dropped.
@@ -94,6 +99,16 @@ impl Addresses {
             addresses: Arc::clone(self),
             address,
         })
+    }
+
+    /// Whether one more login, resume or registration can be taken from that address now; if so, it
+    /// counts.
+    pub(crate) fn takes_login(&self, address: ClientAddress, rate: Rate) -> bool {
+        let budget = Budget {
+            name: address.to_string(),
+            rate,
+        };
+        self.logins.spend(&[budget]) == Spending::Granted
     }
 }
 
@@ -167,6 +182,22 @@ mod tests {
         assert!(three.is_some() && addresses.enter(address, 2).is_none());
         drop((two, three));
         assert!(addresses.connections.lock().is_empty());
+    }
+
+    #[test]
+    fn each_address_has_logins_of_its_own() {
+        let addresses = Addresses::default();
+        let rate = Rate::literal(2, DAY);
+        let logins = |from: &str| {
+            let address = from.parse().expect("an address");
+            let taken = (0..5).filter(|_| addresses.takes_login(address, rate));
+            taken.count()
+        };
+        assert_eq!(logins("192.0.2.1"), 2);
+        assert_eq!(logins("192.0.2.1"), 0);
+        assert_eq!(logins("192.0.2.2"), 2);
+        assert_eq!(logins("2001:db8::1"), 2);
+        assert_eq!(logins("2001:db8::2"), 0);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use chat_store::{CreateUser, TokenHash, TokenOwner, User, UserId};
 use crate::Services;
 use crate::failure::Failure;
 use crate::input;
+use crate::limits::LoginAttempt;
 use crate::token::Token;
 use crate::users::now_ms;
 
@@ -50,25 +51,37 @@ impl Services {
         let passwords = input::entered_password(&request.user_password)?;
         let attempt = self.limits.log_in(address, id)?;
         let verified = self.verified(id, passwords.iter().map(|password| password.as_bytes()));
-        match &verified {
-            Ok(_) => self.limits.succeeded(&attempt),
-            Err(failure) if failure.is(code::LOGIN_NO_USER) => {}
-            Err(failure) if failure.is(code::LOGIN_WRONG_PASSWORD) => {}
-            Err(_) => self.limits.forget(&attempt),
-        }
+        self.settle(&attempt, &verified);
         verified
     }
 
     /// Whose session the token is for, if it is one.
     pub(crate) fn recognise(
         &self,
+        address: ClientAddress,
         request: &ResumeRequest,
     ) -> Result<(UserId, TokenHash), Failure> {
         let user = UserId::new(request.user_id).ok_or_else(session_ended)?;
         let token = Token::read(&request.session_token).ok_or_else(session_ended)?;
         let token = token.hash();
-        self.token_owner(user, &token)?;
-        Ok((user, token))
+        let attempt = self.limits.resume(address, user)?;
+        let owner = self.token_owner(user, &token);
+        self.settle(&attempt, &owner);
+        owner.map(|_| (user, token))
+    }
+
+    /// An attempt that has shown nothing keeps its charge.
+    fn settle<T>(&self, attempt: &LoginAttempt, shown: &Result<T, Failure>) {
+        let wrong = [
+            code::LOGIN_NO_USER,
+            code::LOGIN_WRONG_PASSWORD,
+            code::SESSION_ENDED,
+        ];
+        match shown {
+            Ok(_) => self.limits.succeeded(attempt),
+            Err(failure) if wrong.iter().any(|&code| failure.is(code)) => {}
+            Err(_) => self.limits.forget(attempt),
+        }
     }
 
     /// The user, if the token is the user's and has not expired.

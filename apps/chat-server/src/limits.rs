@@ -15,6 +15,11 @@
 //!
 //! So nobody is locked out where they usually are. Refused attempts charge nothing: one stranger, whom the
 //! first budget stops, cannot use up the third.
+//!
+//! **Made-up tokens** cannot be guessed right, but each costs a look into the store. So a resume is charged to
+//! the address like a login, and given back when the token was right. Clients behind one address share what
+//! one of them uses up; for a user who has come from there lately the first budget counts instead then, and
+//! so the right token is looked at where the right password would have to wait.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +37,8 @@ use crate::log_limit::LogLimit;
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
+const TOO_MANY_FAILED: &str = "too many failed logins";
+
 static COUNTING_ALONE: LogLimit = LogLimit::new();
 static REFUSED: LogLimit = LogLimit::new();
 
@@ -43,14 +50,14 @@ pub struct ClientLimits {
     pub registrations_per_address: Rate,
     /// Registrations of everybody together. Default 1,000 per 10 minutes.
     pub registrations: Rate,
-    /// Failed logins from one address. Default 100 per 10 minutes.
+    /// Failed logins and resumes from one address. Default 100 per 10 minutes.
     pub failed_logins_per_address: Rate,
     /// Failed logins from one address as one user. Default 10 per 10 minutes.
     pub failed_logins_per_address_and_user: Rate,
     /// Failed logins as one user, from addresses that the user has not logged in from lately. Default
     /// 50 per 25 minutes.
     pub failed_logins_per_user: Rate,
-    /// How long an address is one that the user has logged in from lately. Default 30 days.
+    /// How long an address is one that the user has logged in from lately, or resumed. Default 30 days.
     #[serde(with = "config::duration")]
     pub familiar_address_life: Duration,
     /// Passwords that are hashed at a time; each takes the memory of `PasswordCost`. Default 4.
@@ -135,7 +142,7 @@ pub(crate) struct Limits {
     clients: ClientLimits,
 }
 
-/// A login that is charged as if it had failed.
+/// A login, or a resume, that is charged as if it had failed.
 pub(crate) struct LoginAttempt {
     budgets: Vec<Budget>,
     familiar: String,
@@ -178,28 +185,39 @@ impl Limits {
         address: ClientAddress,
         user: UserId,
     ) -> Result<LoginAttempt, Failure> {
-        let familiar = format!("familiar:{user}:{address}");
-        let mut budgets = vec![
-            Budget {
-                name: format!("login:{user}:{address}"),
-                rate: self.clients.failed_logins_per_address_and_user,
-            },
-            Budget {
-                name: format!("login-from:{address}"),
-                rate: self.clients.failed_logins_per_address,
-            },
-        ];
+        let familiar = familiar(address, user);
+        let mut budgets = vec![self.of_both(address, user), self.of_address(address)];
         if !self.remembers(&familiar) {
             budgets.push(Budget {
                 name: format!("login:{user}"),
                 rate: self.clients.failed_logins_per_user,
             });
         }
-        self.spend(&budgets, "too many failed logins")?;
+        self.spend(&budgets, TOO_MANY_FAILED)?;
         Ok(LoginAttempt { budgets, familiar })
     }
 
-    /// The password was right.
+    /// Charges a resume that has yet to show that its token is right; as [`log_in`](Self::log_in).
+    ///
+    /// # Errors
+    /// RATE_LIMITED: there were too many that failed.
+    pub(crate) fn resume(
+        &self,
+        address: ClientAddress,
+        user: UserId,
+    ) -> Result<LoginAttempt, Failure> {
+        let familiar = familiar(address, user);
+        let mut budgets = vec![self.of_address(address)];
+        let mut spending = self.charge(&budgets);
+        if spending != Spending::Granted && self.remembers(&familiar) {
+            budgets = vec![self.of_both(address, user)];
+            spending = self.charge(&budgets);
+        }
+        granted(&budgets, spending, TOO_MANY_FAILED)?;
+        Ok(LoginAttempt { budgets, familiar })
+    }
+
+    /// The password or the token was right.
     pub(crate) fn succeeded(&self, attempt: &LoginAttempt) {
         let life = self.clients.familiar_address_life;
         if let Err(error) = self.bus.remember(&attempt.familiar, life) {
@@ -209,11 +227,25 @@ impl Limits {
         self.forget(attempt);
     }
 
-    /// The password was not looked at.
+    /// The password or the token was not looked at.
     pub(crate) fn forget(&self, attempt: &LoginAttempt) {
         if let Err(error) = self.bus.refund(&attempt.budgets) {
             on_its_own(&error);
             self.alone.refund(&attempt.budgets);
+        }
+    }
+
+    fn of_address(&self, address: ClientAddress) -> Budget {
+        Budget {
+            name: format!("login-from:{address}"),
+            rate: self.clients.failed_logins_per_address,
+        }
+    }
+
+    fn of_both(&self, address: ClientAddress, user: UserId) -> Budget {
+        Budget {
+            name: format!("login:{user}:{address}"),
+            rate: self.clients.failed_logins_per_address_and_user,
         }
     }
 
@@ -225,25 +257,35 @@ impl Limits {
     }
 
     fn spend(&self, budgets: &[Budget], refusal: &str) -> Result<(), Failure> {
-        let spending = self.bus.spend(budgets).unwrap_or_else(|error| {
+        granted(budgets, self.charge(budgets), refusal)
+    }
+
+    fn charge(&self, budgets: &[Budget]) -> Spending {
+        self.bus.spend(budgets).unwrap_or_else(|error| {
             on_its_own(&error);
             self.alone.spend(budgets)
-        });
-        match spending {
-            Spending::Granted => Ok(()),
-            Spending::UsedUp { index, wait } => {
-                let name = budgets.get(index).map_or("", |budget| &budget.name);
-                if REFUSED.allows() {
-                    log::info!("refused: {refusal}: {name}");
-                }
-                let seconds = wait.as_secs() + 1;
-                Err(Failure::new(
-                    code::RATE_LIMITED,
-                    format!("{refusal}, try again in {seconds} s"),
-                ))
-            }
-        }
+        })
     }
+}
+
+/// The fact that the user has come from that address lately.
+fn familiar(address: ClientAddress, user: UserId) -> String {
+    format!("familiar:{user}:{address}")
+}
+
+fn granted(budgets: &[Budget], spending: Spending, refusal: &str) -> Result<(), Failure> {
+    let Spending::UsedUp { index, wait } = spending else {
+        return Ok(());
+    };
+    let name = budgets.get(index).map_or("", |budget| &budget.name);
+    if REFUSED.allows() {
+        log::info!("refused: {refusal}: {name}");
+    }
+    let seconds = wait.as_secs() + 1;
+    Err(Failure::new(
+        code::RATE_LIMITED,
+        format!("{refusal}, try again in {seconds} s"),
+    ))
 }
 
 fn on_its_own(error: &BusError) {
@@ -311,6 +353,33 @@ mod tests {
         assert_eq!(strangers.sum::<usize>(), 50);
         assert!(limits.log_in(address("203.0.113.1"), user(7)).is_err());
         assert!(limits.log_in(home, user(7)).is_ok());
+    }
+
+    #[test]
+    fn made_up_tokens_use_up_their_address_and_not_the_way_back_of_those_who_are_known_there() {
+        let limits = limits(|clients| {
+            clients.failed_logins_per_address = Rate::literal(20, DAY);
+            clients.failed_logins_per_address_and_user = Rate::literal(3, DAY);
+        });
+        let (shared, other) = (address("192.0.2.1"), address("192.0.2.2"));
+        let resumes = |from: ClientAddress, id: i32| {
+            let tried = (0..30).filter(|_| limits.resume(from, user(id)).is_ok());
+            tried.count()
+        };
+        for id in [7, 8] {
+            limits.succeeded(&limits.resume(shared, user(id)).unwrap());
+        }
+        assert_eq!(resumes(shared, 9), 20);
+        // Who was never there waits, as everybody does with the password, and others do nowhere else.
+        assert!(limits.resume(shared, user(10)).is_err());
+        assert!(limits.log_in(shared, user(7)).is_err());
+        assert!(limits.resume(other, user(10)).is_ok());
+        // Right tokens of those who are known cost nothing; wrong ones in their name are few.
+        for _ in 0..30 {
+            limits.succeeded(&limits.resume(shared, user(7)).unwrap());
+        }
+        assert_eq!(resumes(shared, 8), 3);
+        assert!(limits.resume(shared, user(7)).is_ok());
     }
 
     #[test]

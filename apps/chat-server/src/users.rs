@@ -62,8 +62,8 @@ impl UserServiceRpc for Services {
     }
 
     fn resume(&self, call: &CallContext, request: ResumeRequest) -> Result<LoginReply, RpcError> {
-        let session = caller::session(call)?;
-        let (user, token) = match self.recognise(&request) {
+        let (session, address) = (caller::session(call)?, caller::address(call)?);
+        let (user, token) = match self.recognise(address, &request) {
             Ok(holder) => holder,
             Err(failure) => return Ok(not_begun(failure, "resume")),
         };

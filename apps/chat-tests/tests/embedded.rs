@@ -18,6 +18,7 @@ fn the_embedded_chat_passes_the_suite() {
         server.clients.registrations_per_address = any;
         proxy.clients.messages_per_user = any;
         proxy.clients.requests_per_connection = any;
+        proxy.clients.logins_per_address = any;
     })
     .unwrap();
     nexus_testkit::wait_until("the chat is ready", Duration::from_secs(30), || {

@@ -3,6 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::time::Duration;
 
+use bytes::Bytes;
 use chat_bus::Rate;
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
@@ -47,6 +48,10 @@ impl Setting {
 
     fn login(&self, from: IpAddr, user: i32, password: &str) -> i32 {
         self.connect(from).login(user, password, true).error_code
+    }
+
+    fn resume(&self, from: IpAddr, user: i32, token: &Bytes) -> i32 {
+        self.connect(from).resume(user, token, &[]).error_code
     }
 }
 
@@ -98,6 +103,19 @@ fn connections_of_one_address_are_limited_and_others_are_not_concerned() {
     let notice = told.pop().expect("told why");
     assert_eq!(notice.message_id, MessageId::ERROR.0);
     setting.connect(ELSEWHERE).assert_no_push();
+}
+
+#[test]
+fn logins_of_one_address_are_limited_and_others_are_not_concerned() {
+    let setting =
+        Setting::new(|_, proxy| proxy.clients.logins_per_address = Rate::literal(3, HOUR));
+    let user = setting.register(HOME, "ann").user_id;
+    assert_eq!(setting.login(HOME, user, PASSWORD), code::SUCCESS);
+    let made_up = Bytes::from_static(&[0; 32]);
+    assert_eq!(setting.resume(HOME, user, &made_up), code::SESSION_ENDED);
+    assert_eq!(setting.resume(HOME, user, &made_up), code::RATE_LIMITED);
+    assert_eq!(setting.login(HOME, user, PASSWORD), code::RATE_LIMITED);
+    assert_eq!(setting.login(ELSEWHERE, user, PASSWORD), code::SUCCESS);
 }
 
 #[test]

@@ -22,6 +22,7 @@ fn start(listen: SocketAddr, data: &Path) -> Standalone {
         server.clients.password_hashes_waiting_max = usize::MAX;
         proxy.clients.messages_per_user = any;
         proxy.clients.requests_per_connection = any;
+        proxy.clients.logins_per_address = any;
     })
     .unwrap();
     wait_until("the chat is ready", PATIENCE, || chat.is_ready());

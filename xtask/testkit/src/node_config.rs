@@ -18,6 +18,7 @@ const SERVER_CLIENTS: &str = "[clients]\n\
      groups_max = 100000\n";
 const PROXY_CLIENTS: &str = "[clients]\n\
      connections_per_address_max = 100000\n\
+     logins_per_address = \"1000000/1s\"\n\
      requests_per_connection = \"1000000/1s\"\n\
      messages_per_user = \"1000000/1s\"\n";
 

@@ -25,8 +25,8 @@ impl Session {
         let Ok(request) = RegisterRequest::decode(frame.content) else {
             return refuse(conn, UNREADABLE);
         };
-        if !self.takes_one_more() {
-            return refuse(conn, TOO_MANY);
+        if let Err(refusal) = self.take_login() {
+            return refuse(conn, refusal);
         }
         self.in_flight += 1;
         let mailbox = Arc::clone(&self.mailbox);

@@ -1,5 +1,5 @@
 //! The part of a session that keeps its client within the limits: how many connections, how long
-//! until it logs in or ends a frame, how many requests and messages.
+//! until it logs in or ends a frame, how many logins, requests and messages.
 
 use std::time::Instant;
 
@@ -9,11 +9,15 @@ use chat_proto::ids::code;
 use chat_proto::messages::RequestFrame;
 use nexus_net::{Address, Connection, TimerId};
 
-use super::{Active, Refusal, Session, Shared, State, Timer, notice, refuse};
+use super::{Active, Refusal, Session, Shared, State, TOO_MANY, Timer, notice, refuse};
 use crate::clients::Seat;
 use crate::requests::UserRequest;
 
 const TOO_MANY_MESSAGES: Refusal = (code::RATE_LIMITED, "too many messages, slow down");
+const TOO_MANY_LOGINS: Refusal = (
+    code::RATE_LIMITED,
+    "too many logins from your address, try again later",
+);
 const TOO_MANY_CONNECTIONS: Refusal =
     (code::RATE_LIMITED, "too many connections from your address");
 
@@ -127,6 +131,22 @@ impl Session {
         let rate = options.clients.requests_per_connection;
         self.in_flight < options.requests_in_flight_per_session_max
             && self.guard.requests.spend(rate, Instant::now()).is_ok()
+    }
+
+    /// Takes a login, a resume or a registration, which count for the client's address too.
+    ///
+    /// # Errors
+    /// It can not be taken now, for this reason.
+    pub(super) fn take_login(&mut self) -> Result<(), Refusal> {
+        if !self.takes_one_more() {
+            return Err(TOO_MANY);
+        }
+        let rate = self.shared.options.clients.logins_per_address;
+        let address = self.guard.address();
+        match self.shared.addresses.takes_login(address, rate) {
+            true => Ok(()),
+            false => Err(TOO_MANY_LOGINS),
+        }
     }
 
     /// Forwards a message of the user, if that has not sent too many.

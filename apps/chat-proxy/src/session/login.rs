@@ -21,7 +21,7 @@ use prost::Message;
 
 use super::fetching::{self, Fetching};
 use super::state::{Active, LoggingIn, State};
-use super::{Refusal, Session, Shared, TOO_MANY, ToSession, UNREADABLE};
+use super::{Refusal, Session, Shared, ToSession, UNREADABLE};
 use crate::delivery::Delivery;
 use crate::directory::SessionId;
 use crate::lease::ToLease;
@@ -157,8 +157,8 @@ impl Session {
         if !matches!(self.state, State::Anonymous) {
             return refuse_login(conn, id, request_id, TWICE);
         }
-        if !self.takes_one_more() {
-            return refuse_login(conn, id, request_id, TOO_MANY);
+        if let Err(refusal) = self.take_login() {
+            return refuse_login(conn, id, request_id, refusal);
         }
         self.in_flight += 1;
         let (user, session) = (UserId::new(request.user_id()), self.shared.next_session());

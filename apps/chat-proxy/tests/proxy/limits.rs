@@ -7,7 +7,7 @@ use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 
 use super::{Setting, wait_until};
-use crate::client::{Client, chat};
+use crate::client::{Client, chat, login_request};
 
 /// Longer than any test takes.
 const LONG: Duration = Duration::from_secs(600);
@@ -72,7 +72,7 @@ fn a_login_that_is_being_answered_is_in_time() {
     let setting = Setting::with(|options| options.clients.login_timeout = SHORT);
     setting.fake.script(|state| state.hold_logins = true);
     let mut client = setting.connect();
-    let request = crate::client::login_request(1, false);
+    let request = login_request(1, false);
     client.send(MessageId::LOGIN, 5, &request);
     setting
         .fake
@@ -154,6 +154,51 @@ fn requests_beyond_the_rate_are_refused_and_heartbeats_are_none() {
     client.expect_silence();
     // Another connection has requests of its own.
     assert_eq!(send_chat(&mut setting.logged_in(2), 2), code::SUCCESS);
+}
+
+#[test]
+fn logins_resumes_and_registrations_of_one_address_are_limited_together() {
+    let setting = Setting::with(|options| {
+        options.clients.logins_per_address = Rate::literal(4, LONG);
+    });
+    let mut member = setting.logged_in(1);
+    // A login where somebody has logged in already reaches nobody and costs nothing.
+    assert_eq!(member.log_in(1, false).error_code, code::ALREADY_LOGGED_IN);
+    let enter = || {
+        let register = RegisterRequest {
+            user_name: "ann".into(),
+            ..Default::default()
+        };
+        let (id, answer_id) = (MessageId::REGISTER, MessageId::REGISTER_ANSWER);
+        let registered: RegisterResponse = setting.connect().ask(id, &register, answer_id);
+        let resume = ResumeRequest {
+            user_id: 2,
+            session_token: "made up".into(),
+            ..Default::default()
+        };
+        let (id, answer_id) = (MessageId::RESUME, MessageId::RESUME_ANSWER);
+        let resumed: LoginResponse = setting.connect().ask(id, &resume, answer_id);
+        let login = LoginRequest {
+            user_password: "a guess".into(),
+            ..login_request(2, false)
+        };
+        let (id, answer_id) = (MessageId::LOGIN, MessageId::LOGIN_ANSWER);
+        let logged_in: LoginResponse = setting.connect().ask(id, &login, answer_id);
+        assert!(resumed.error_text.is_empty() || resumed.error_text.contains("your address"));
+        [
+            registered.error_code,
+            resumed.error_code,
+            logged_in.error_code,
+        ]
+    };
+    let (ended, wrong) = (code::SESSION_ENDED, code::LOGIN_WRONG_PASSWORD);
+    assert_eq!(enter(), [code::SUCCESS, ended, wrong]);
+    assert_eq!(enter(), [code::RATE_LIMITED; 3]);
+    for (call, count) in [("register", 1), ("resume", 1), ("login", 2)] {
+        assert_eq!(setting.fake.count(call), count, "{call}");
+    }
+    // Who is in already is not concerned.
+    assert_eq!(send_chat(&mut member, 1), code::SUCCESS);
 }
 
 #[test]

@@ -3,11 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use bytes::Bytes;
 use chat_bus::Rate;
 use chat_proto::ids::code;
 use chat_proto::messages::*;
 
 use super::{Node, setting};
+
+const HOUR: Duration = Duration::from_secs(3600);
+const MADE_UP: Bytes = Bytes::from_static(&[0; 32]);
 
 fn code_of(reply: LoginReply) -> i32 {
     reply.response.unwrap().error_code
@@ -16,7 +20,7 @@ fn code_of(reply: LoginReply) -> i32 {
 #[test]
 fn who_guesses_passwords_is_stopped_and_locks_nobody_out() {
     let setting = setting(|options| {
-        let rate = Rate::literal(3, Duration::from_secs(3600));
+        let rate = Rate::literal(3, HOUR);
         options.clients.failed_logins_per_address_and_user = rate;
     });
     let user = setting.register("a");
@@ -45,9 +49,50 @@ fn who_guesses_passwords_is_stopped_and_locks_nobody_out() {
 }
 
 #[test]
+fn made_up_tokens_use_up_what_may_fail_from_an_address() {
+    let setting = setting(|options| {
+        options.clients.failed_logins_per_address = Rate::literal(5, HOUR);
+        options.clients.failed_logins_per_address_and_user = Rate::literal(2, HOUR);
+    });
+    let (ann, bob) = (setting.register("ann"), setting.register("bob"));
+    let (shared, elsewhere) = ("192.0.2.1", "198.51.100.1");
+    let resume = |from, user, token: &Bytes| code_of(setting.node.resume(from, user, token));
+    let login = |from, user, password| code_of(setting.node.login(from, user, password));
+    let token_of = |from, user| {
+        let reply = setting.node.login(from, user, "secret");
+        reply.response.unwrap().session_token
+    };
+    let (of_ann, of_bob) = (token_of(elsewhere, ann), token_of(shared, bob));
+    // Right ones cost nothing.
+    for _ in 0..10 {
+        assert_eq!(resume(shared, bob, &of_bob), code::SUCCESS);
+    }
+    for _ in 0..4 {
+        assert_eq!(resume(shared, ann, &MADE_UP), code::SESSION_ENDED);
+    }
+    assert_eq!(login(shared, ann, "guess"), code::LOGIN_WRONG_PASSWORD);
+    // Nothing is looked at now, right or wrong ...
+    for token in [&MADE_UP, &of_ann] {
+        assert_eq!(resume(shared, ann, token), code::RATE_LIMITED);
+    }
+    assert_eq!(login(shared, bob, "secret"), code::RATE_LIMITED);
+    // ... but of a user who has come from there lately, unless wrong tokens came in that user's name.
+    for _ in 0..10 {
+        assert_eq!(resume(shared, bob, &of_bob), code::SUCCESS);
+    }
+    for _ in 0..2 {
+        assert_eq!(resume(shared, bob, &MADE_UP), code::SESSION_ENDED);
+    }
+    assert_eq!(resume(shared, bob, &of_bob), code::RATE_LIMITED);
+    for (user, token) in [(ann, &of_ann), (bob, &of_bob)] {
+        assert_eq!(resume(elsewhere, user, token), code::SUCCESS);
+    }
+}
+
+#[test]
 fn registrations_beyond_the_limit_are_refused() {
     let setting = setting(|options| {
-        let rate = Rate::literal(2, Duration::from_secs(3600));
+        let rate = Rate::literal(2, HOUR);
         options.clients.registrations_per_address = rate;
     });
     // What is refused as it is costs nothing.
@@ -109,13 +154,7 @@ fn a_login_that_was_refused_for_what_it_showed_was_certainly_not_begun() {
         assert_eq!(code_of(reply), code);
     }
     assert_eq!(setting.session_of(user), Some(1));
-    let request = ResumeRequest {
-        user_id: user,
-        session_token: vec![0; 32].into(),
-        ..Default::default()
-    };
-    let call = setting.users().resume_with(&request, super::at(home, user));
-    let reply = call.wait().unwrap().message;
+    let reply = setting.node.resume(home, user, &MADE_UP);
     assert!(reply.not_begun, "{reply:?}");
     assert_eq!(code_of(reply), code::SESSION_ENDED);
 }

@@ -91,6 +91,17 @@ impl Node {
         let call = self.users().login_with(&request, at(address, user_id));
         call.wait().unwrap().message
     }
+
+    /// A resume, as well.
+    fn resume(&self, address: &str, user_id: i32, token: &Bytes) -> LoginReply {
+        let request = ResumeRequest {
+            user_id,
+            session_token: token.clone(),
+            ..Default::default()
+        };
+        let call = self.users().resume_with(&request, at(address, user_id));
+        call.wait().unwrap().message
+    }
 }
 
 fn setting(adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
