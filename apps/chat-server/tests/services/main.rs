@@ -5,6 +5,7 @@ mod credentials;
 mod groups;
 mod messages;
 mod sessions;
+mod two_servers;
 
 use std::cell::RefCell;
 use std::sync::Arc;
