@@ -21,6 +21,8 @@ use prost::Message as _;
 const PATIENCE: Duration = Duration::from_secs(30);
 /// The time-outs towards MariaDB: nothing in a test may end by them.
 const FAR: Duration = Duration::from_secs(20);
+/// Requests at MariaDB at a time; two connections more are the messages'.
+const AT_WORK_MAX: usize = 4;
 const PROXY: ProxyId = ProxyId::from_u64(77);
 
 struct Setting {
@@ -42,7 +44,7 @@ impl Setting {
             MySqlStore::new(MySqlOptions {
                 io_timeout: FAR,
                 stalled_after: Duration::from_millis(300),
-                connections_max: 6,
+                connections_max: AT_WORK_MAX + 2,
                 ..MySqlOptions::new(mariadb.url())
             })
             .unwrap(),
@@ -202,9 +204,9 @@ fn while_mariadb_hangs_everybody_is_told_at_once_and_nothing_is_acknowledged_fal
     setting.chat(ann, bob, "in the commit that hangs", &sender);
     // More requests than workers.
     std::thread::scope(|scope| {
-        for _ in 0..32 {
-            scope.spawn(|| assert_eq!(setting.fetch_friends(ann).error_code, code::UNAVAILABLE));
-        }
+        let fetches: Vec<_> = (0..32)
+            .map(|_| scope.spawn(|| setting.fetch_friends(ann).error_code))
+            .collect();
         wait_until("it is found out", FAR / 2, || setting.store.is_away());
         let start = Instant::now();
         for _ in 0..50 {
@@ -221,6 +223,12 @@ fn while_mariadb_hangs_everybody_is_told_at_once_and_nothing_is_acknowledged_fal
         setting.mariadb.resume();
         wait_until("it is used again", PATIENCE, || !setting.store.is_away());
         assert_eq!(setting.chat_and_wait(ann, bob, "after"), code::SUCCESS);
+        let codes: Vec<_> = fetches.into_iter().map(|one| one.join().unwrap()).collect();
+        let (told, hung): (Vec<_>, Vec<_>) = codes
+            .into_iter()
+            .partition(|&code| code == code::UNAVAILABLE);
+        assert!(told.len() >= 32 - AT_WORK_MAX, "{hung:?}");
+        assert!(hung.iter().all(|&code| code == code::SUCCESS), "{hung:?}");
     });
 
     let hung = answers.recv_timeout(PATIENCE).unwrap();
