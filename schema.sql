@@ -22,6 +22,8 @@ CREATE TABLE IF NOT EXISTS user (
     -- Argon2id, in the PHC text format.
     password_hash       VARCHAR(255) NOT NULL,
     last_offline_at_ms  BIGINT NULL,
+    -- The number of the last login: of two sessions, the one of the higher number stays.
+    last_login          BIGINT UNSIGNED NOT NULL DEFAULT 0,
     PRIMARY KEY (id),
     UNIQUE KEY user_name (name)
 ) ENGINE = InnoDB DEFAULT CHARSET = utf8mb4 COLLATE = utf8mb4_bin;
@@ -121,5 +123,6 @@ CREATE TABLE IF NOT EXISTS schema_version (
 INSERT INTO schema_version (version, name, applied_at_ms) VALUES
     (1, 'tables', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000)),
     (2, 'session_token', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000)),
-    (3, 'unchanged_for', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000))
+    (3, 'unchanged_for', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000)),
+    (4, 'last_login', ROUND(UNIX_TIMESTAMP(NOW(3)) * 1000))
 ON DUPLICATE KEY UPDATE version = version;

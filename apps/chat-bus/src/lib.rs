@@ -38,10 +38,17 @@ mod subscription;
 
 pub use budgets::{Budget, LocalBudgets, Spending};
 pub use local::LocalBus;
-pub use presence::{Claim, Lease, LoginPolicy, ProxyId, SessionRef};
+pub use presence::{
+    Claim, HeldSession, Lease, LoginNumber, LoginPolicy, NO_NUMBER, ProxyId, Restored, SessionRef,
+};
 pub use rate::{BadRate, Bucket, Rate};
 pub use redis_bus::{RedisBus, RedisConfig, RedisTls};
 pub use subscription::{BusEvent, OnEvent, Subscription};
+
+/// How long sessions that lost their user are named, at least: longer than until their own proxies restore
+/// theirs. And how many of a user at most, the last ones.
+const LOST_LIFE: Duration = Duration::from_secs(5 * 60);
+const LOST_MAX: usize = 8;
 
 /// The largest message that can be published, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -58,20 +65,29 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// always   renew_lease every third of the time to live
 /// login    claim          logout, connection closed    release
 /// renew_lease answered New, the subscription reported Connected again, and every few minutes:
-///          restore all sessions; close those it reports as taken
+///          restore all sessions; close those it reports as taken or outdated, tell those it reports as replaced
+/// a login that could not be claimed because the bus was away:
+///          restore its session
 /// stop     end_lease
 /// ```
 pub trait Bus: Send + Sync + 'static {
-    /// Makes `session` the session of `user`, atomically.
+    /// Makes `session`, of the user's login `login`, the session of `user`, atomically.
     ///
     /// If another live session has the user, `policy` decides who stays; an entry whose proxy has
-    /// no lease counts as absent. Claiming again for the same session is granted and replaces
-    /// nobody. The entry counts as online once the session's own proxy holds a lease.
+    /// no lease counts as absent. Whatever is there, a login that is older than the latest one seen is
+    /// [`Claim::Outdated`]; that one is remembered for as long as an entry lives without being restored. Of two sessions
+    /// of the same login, the one that claims later has the user. Claiming again for the same session is granted, replaces
+    /// nobody, and names once more who was replaced. The entry counts as online once the session's own proxy holds a lease.
     ///
     /// # Errors
-    /// Any [`BusError`]. After one, the claim may or may not have been carried out.
-    fn claim(&self, user: i32, session: SessionRef, policy: LoginPolicy)
-    -> Result<Claim, BusError>;
+    /// Any [`BusError`]. After one, the claim may or may not have been carried out, or may be carried out yet.
+    fn claim(
+        &self,
+        user: i32,
+        session: SessionRef,
+        login: LoginNumber,
+        policy: LoginPolicy,
+    ) -> Result<Claim, BusError>;
 
     /// Makes `user` offline if it still is in `session`; says whether it was.
     ///
@@ -98,15 +114,16 @@ pub trait Bus: Send + Sync + 'static {
     /// Any [`BusError`]. After one, the lease may or may not have been prolonged.
     fn renew_lease(&self, proxy: ProxyId, time_to_live: Duration) -> Result<Lease, BusError>;
 
-    /// Puts the sessions `(user, session)` of `proxy` back where they are missing, and prolongs
-    /// the life of those that are there.
+    /// Puts the sessions of `proxy` back where they are missing or another live session of an older login is, and
+    /// prolongs the life of those that are there.
     ///
-    /// Returns the users that meanwhile belong to another live session: theirs are not replaced,
-    /// and the caller should close its own.
+    /// Where another live session is not known to be of an older login, or the user has logged in later, nothing is
+    /// replaced, and the caller should close its own. Who was replaced should be told; it is named again when the same is
+    /// restored again.
     ///
     /// # Errors
     /// Any [`BusError`]. After one, some sessions may have been restored; calling again is safe.
-    fn restore(&self, proxy: ProxyId, sessions: &[(i32, u64)]) -> Result<Vec<i32>, BusError>;
+    fn restore(&self, proxy: ProxyId, sessions: &[HeldSession]) -> Result<Restored, BusError>;
 
     /// Gives the lease of `proxy` up: its users are offline at once.
     ///

@@ -13,13 +13,16 @@ use parking_lot::Mutex;
 
 use crate::subscription::StopSignal;
 use crate::{
-    Budget, Bus, BusError, BusEvent, Claim, Lease, LocalBudgets, LoginPolicy, OnEvent, ProxyId,
-    SessionRef, Spending, Subscription, check_sizes, lease_time,
+    Budget, Bus, BusError, BusEvent, Claim, HeldSession, LOST_LIFE, LOST_MAX, Lease, LocalBudgets,
+    LoginNumber, LoginPolicy, NO_NUMBER, OnEvent, ProxyId, Restored, SessionRef, Spending,
+    Subscription, check_sizes, lease_time,
 };
 
 /// Most messages and bytes that wait for one subscriber; at either limit the backlog is lost.
 const BACKLOG_MAX: usize = 16 * 1024;
 const BACKLOG_BYTES_MAX: usize = 32 * 1024 * 1024;
+/// Users whose past is kept though they are offline, beside as many as are online.
+const OFFLINE_MAX: usize = 10_000;
 
 /// A bus for one process; clones share it.
 #[derive(Clone, Default)]
@@ -41,17 +44,20 @@ impl Bus for LocalBus {
         &self,
         user: i32,
         session: SessionRef,
+        login: LoginNumber,
         policy: LoginPolicy,
     ) -> Result<Claim, BusError> {
         let mut presence = self.presence.lock();
-        let previous = presence
-            .live(user, Instant::now())
-            .filter(|&held| held != session);
-        if previous.is_some() && policy == LoginPolicy::OlderWins {
+        let now = Instant::now();
+        if presence.other(user, session, now).is_some() && policy == LoginPolicy::OlderWins {
             return Ok(Claim::Refused);
         }
-        presence.users.insert(user, session);
-        Ok(Claim::Granted { previous })
+        let latest = presence.latest(user);
+        if login != NO_NUMBER && login < latest {
+            return Ok(Claim::Outdated { latest });
+        }
+        let replaced = presence.give(user, session, login, now);
+        Ok(Claim::Granted { replaced })
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
@@ -83,20 +89,28 @@ impl Bus for LocalBus {
         Ok(Lease::New)
     }
 
-    fn restore(&self, proxy: ProxyId, sessions: &[(i32, u64)]) -> Result<Vec<i32>, BusError> {
+    fn restore(&self, proxy: ProxyId, sessions: &[HeldSession]) -> Result<Restored, BusError> {
         let mut presence = self.presence.lock();
         let now = Instant::now();
-        let mut taken = Vec::new();
-        for &(user, session) in sessions {
+        let mut restored = Restored::default();
+        for &HeldSession {
+            user,
+            session,
+            login,
+        } in sessions
+        {
             let session = SessionRef { proxy, session };
-            match presence.live(user, now) {
-                Some(held) if held != session => taken.push(user),
-                _ => {
-                    presence.users.insert(user, session);
-                }
+            let latest = presence.latest(user);
+            if login != NO_NUMBER && login < latest {
+                restored.outdated.push(user);
+            } else if presence.other(user, session, now).is_some() && login <= latest {
+                restored.taken.push(user);
+            } else {
+                let replaced = presence.give(user, session, login, now).into_iter();
+                restored.replaced.extend(replaced.map(|lost| (user, lost)));
             }
         }
-        Ok(taken)
+        Ok(restored)
     }
 
     fn end_lease(&self, proxy: ProxyId) -> Result<(), BusError> {
@@ -161,10 +175,53 @@ impl Bus for LocalBus {
 #[derive(Default)]
 struct Presence {
     users: HashMap<i32, SessionRef>,
+    pasts: HashMap<i32, Past>,
     leases: HashMap<ProxyId, Instant>,
 }
 
+/// What is remembered of a user.
+#[derive(Default)]
+struct Past {
+    latest: LoginNumber,
+    /// Sessions that lost the user, and until when they are named.
+    lost: VecDeque<(SessionRef, Instant)>,
+}
+
 impl Presence {
+    fn latest(&self, user: i32) -> LoginNumber {
+        self.pasts.get(&user).map_or(NO_NUMBER, |past| past.latest)
+    }
+
+    /// The live session that has the user, if it is another one.
+    fn other(&self, user: i32, session: SessionRef, now: Instant) -> Option<SessionRef> {
+        self.live(user, now).filter(|&held| held != session)
+    }
+
+    /// Makes a session that of a user, and returns those that lost the user.
+    fn give(
+        &mut self,
+        user: i32,
+        session: SessionRef,
+        login: LoginNumber,
+        now: Instant,
+    ) -> Vec<SessionRef> {
+        let other = self.other(user, session, now);
+        self.users.insert(user, session);
+        if self.pasts.len() > 2 * self.users.len() + OFFLINE_MAX {
+            self.pasts.retain(|user, _| self.users.contains_key(user));
+        }
+        let past = self.pasts.entry(user).or_default();
+        past.latest = past.latest.max(login);
+        past.lost
+            .retain(|&(lost, until)| now < until && lost != session && Some(lost) != other);
+        past.lost
+            .extend(other.map(|other| (other, now + LOST_LIFE)));
+        if past.lost.len() > LOST_MAX {
+            past.lost.pop_front();
+        }
+        past.lost.iter().map(|&(lost, _)| lost).collect()
+    }
+
     fn has_lease(&self, proxy: ProxyId, now: Instant) -> bool {
         self.leases.get(&proxy).is_some_and(|&until| now < until)
     }
@@ -304,11 +361,24 @@ mod tests {
             bus.renew_lease(proxy, Duration::from_secs(60))
                 .expect("renewed");
             let session = SessionRef { proxy, session: 1 };
-            bus.claim(user, session, LoginPolicy::NewerWins)
+            bus.claim(user, session, 1, LoginPolicy::NewerWins)
                 .expect("claimed");
             bus.end_lease(proxy).expect("ended");
         }
         let presence = bus.presence.lock();
         assert!(presence.users.is_empty() && presence.leases.is_empty());
+    }
+
+    #[test]
+    fn what_is_remembered_of_users_who_are_offline_does_not_pile_up() {
+        let bus = LocalBus::new();
+        let proxy = ProxyId::random();
+        let session = SessionRef { proxy, session: 1 };
+        for user in 0..=OFFLINE_MAX as i32 + 10 {
+            bus.claim(user, session, 1, LoginPolicy::NewerWins)
+                .expect("claimed");
+            bus.release(user, session).expect("released");
+        }
+        assert!(bus.presence.lock().pasts.len() < 100);
     }
 }

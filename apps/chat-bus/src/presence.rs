@@ -82,16 +82,51 @@ pub enum LoginPolicy {
     OlderWins,
 }
 
+/// Which login of its user a session is of: a later login has a higher number, and a session that is resumed
+/// keeps its own or has a higher one.
+pub type LoginNumber = u64;
+
+/// Of a login whose number is not known: it is neither older nor newer than others.
+pub const NO_NUMBER: LoginNumber = 0;
+
 /// The answer to [`Bus::claim`](crate::Bus::claim).
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
     /// The user now belongs to the session that asked.
     Granted {
-        /// The live session that was replaced, if there was another one.
-        previous: Option<SessionRef>,
+        /// The live session that was replaced, if there was another one, and before it those that lost the user in
+        /// the last minutes: who replaced them may not have learned of it. Most of them know already.
+        replaced: Vec<SessionRef>,
     },
     /// Another live session keeps the user.
     Refused,
+    /// The user has logged in later.
+    Outdated {
+        /// That login.
+        latest: LoginNumber,
+    },
+}
+
+/// A session that its proxy holds, for [`Bus::restore`](crate::Bus::restore).
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct HeldSession {
+    /// Whose.
+    pub user: i32,
+    /// Which one.
+    pub session: u64,
+    /// Of which login.
+    pub login: LoginNumber,
+}
+
+/// The answer to [`Bus::restore`](crate::Bus::restore).
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Restored {
+    /// Users whom another live session has, which is not known to be of an older login.
+    pub taken: Vec<i32>,
+    /// Users who have logged in later.
+    pub outdated: Vec<i32>,
+    /// Of the other users, the sessions that lost them: see [`Claim::Granted`].
+    pub replaced: Vec<(i32, SessionRef)>,
 }
 
 /// The answer to [`Bus::renew_lease`](crate::Bus::renew_lease).

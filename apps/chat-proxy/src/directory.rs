@@ -6,6 +6,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use chat_bus::{HeldSession, LoginNumber, NO_NUMBER};
 use nexus_net::Mailbox;
 use parking_lot::RwLock;
 
@@ -28,7 +29,19 @@ pub(crate) struct Directory {
 struct Entry {
     session: SessionId,
     stage: Stage,
+    /// Not known while the login is under way.
+    login: LoginNumber,
     mailbox: SessionMailbox,
+}
+
+impl Entry {
+    fn held_by(&self, user: i32) -> HeldSession {
+        HeldSession {
+            user,
+            session: self.session.0,
+            login: self.login,
+        }
+    }
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -43,17 +56,19 @@ impl Directory {
         let entry = Entry {
             session,
             stage: Stage::LoggingIn,
+            login: NO_NUMBER,
             mailbox: Arc::clone(mailbox),
         };
         self.users.write().entry(user).or_default().push(entry);
     }
 
     /// The login succeeded.
-    pub(crate) fn confirm(&self, user: i32, session: SessionId) {
+    pub(crate) fn confirm(&self, user: i32, session: SessionId, login: LoginNumber) {
         let mut users = self.users.write();
         let entries = users.get_mut(&user).into_iter().flatten();
         for entry in entries.filter(|entry| entry.session == session) {
             entry.stage = Stage::LoggedIn;
+            entry.login = login;
         }
     }
 
@@ -77,21 +92,30 @@ impl Directory {
 
     /// The mailbox of one session, if it is (still) that of `user`.
     pub(crate) fn session(&self, user: i32, session: SessionId) -> Option<SessionMailbox> {
+        Some(self.held(user, session)?.1)
+    }
+
+    /// As [`session`](Self::session), and the session as the bus is to know it.
+    pub(crate) fn held(
+        &self,
+        user: i32,
+        session: SessionId,
+    ) -> Option<(HeldSession, SessionMailbox)> {
         let users = self.users.read();
         let mut entries = users.get(&user)?.iter();
         let entry = entries.find(|entry| entry.session == session)?;
-        Some(Arc::clone(&entry.mailbox))
+        Some((entry.held_by(user), Arc::clone(&entry.mailbox)))
     }
 
     /// All sessions that are logged in.
-    pub(crate) fn logged_in(&self) -> Vec<(i32, SessionId, SessionMailbox)> {
+    pub(crate) fn logged_in(&self) -> Vec<(HeldSession, SessionMailbox)> {
         let users = self.users.read();
         let entries = users
             .iter()
             .flat_map(|(&user, entries)| entries.iter().map(move |entry| (user, entry)));
         entries
             .filter(|(_, entry)| entry.stage == Stage::LoggedIn)
-            .map(|(user, entry)| (user, entry.session, Arc::clone(&entry.mailbox)))
+            .map(|(user, entry)| (entry.held_by(user), Arc::clone(&entry.mailbox)))
             .collect()
     }
 

@@ -1,18 +1,20 @@
 //! Keeps the proxy's lease on the bus, and with it its users online.
 //!
 //! One thread, as the bus may block. Whenever presence may have been lost or changed without this proxy
-//! hearing of it, all sessions are restored, and those that the bus gives to another session end.
+//! hearing of it, all sessions are restored, and so are, as soon as the bus is there, those that began while it was
+//! away. Sessions whose users the bus gives to others end, wherever they are: the bus puts logins in order.
 //!
 //! While the bus is away, pushes cannot arrive. The sessions then fetch what is pending once a second, or as often as
 //! the services can take.
 
+use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::{Duration, Instant};
 
-use chat_bus::{Bus, BusError, Claim, Lease, LoginPolicy, ProxyId, SessionRef};
+use chat_bus::{Bus, BusError, HeldSession, Lease, ProxyId, Restored, SessionRef};
 use chat_proto::messages::{BusMessage, EndSession};
 use prost::Message as _;
 
@@ -62,7 +64,7 @@ pub(crate) struct LeaseKeeper {
 /// What is to be done beside renewing.
 struct Due {
     restore_at: Instant,
-    /// Sessions that the bus does not know; of a user the newest. No more than there are connections.
+    /// Sessions that the bus does not know; of a user the newest.
     unclaimed: HashMap<i32, SessionId>,
     /// With the next restore.
     resync: bool,
@@ -115,7 +117,7 @@ impl LeaseKeeper {
                 }
                 Ok(ToLease::Lost) => due.hears = false,
                 Ok(ToLease::Unclaimed { user, session }) => {
-                    due.unclaimed.insert(user, session);
+                    self.note_unclaimed(&mut due.unclaimed, user, session);
                 }
                 Err(RecvTimeoutError::Timeout) => {}
                 Ok(ToLease::Stop) | Err(RecvTimeoutError::Disconnected) => return,
@@ -131,7 +133,6 @@ impl LeaseKeeper {
             // Meanwhile these users were offline for everybody, and got no pushes.
             due.now();
         }
-        // Before the restore, to which what others have is another's.
         self.claim(&mut due.unclaimed)?;
         if due.restore_at <= Instant::now() {
             self.restore()?;
@@ -144,67 +145,115 @@ impl LeaseKeeper {
         Ok(())
     }
 
-    /// Makes sessions known that began while the bus was away. Each is newer than what the bus knows of its user,
-    /// or as good as: two that began while it was away cannot be put in order.
+    /// Of two logins of one user here the older is over.
+    fn note_unclaimed(
+        &self,
+        unclaimed: &mut HashMap<i32, SessionId>,
+        user: i32,
+        session: SessionId,
+    ) {
+        let Some((held, mailbox)) = self.directory.held(user, session) else {
+            return;
+        };
+        let before = unclaimed.get(&user);
+        match before.and_then(|&before| self.directory.held(user, before)) {
+            Some((before, _)) if before.login > held.login => return sign_out(&held, &mailbox),
+            Some((before, mailbox)) => sign_out(&before, &mailbox),
+            None => {}
+        }
+        unclaimed.insert(user, session);
+    }
+
+    /// Makes sessions known that began while the bus was away.
     fn claim(&self, unclaimed: &mut HashMap<i32, SessionId>) -> Result<(), BusError> {
-        while let Some((&user, &session)) = unclaimed.iter().next() {
-            if let Some(mailbox) = self.directory.session(user, session) {
-                let place = SessionRef {
-                    proxy: self.proxy,
-                    session: session.0,
-                };
-                let claim = self.bus.claim(user, place, LoginPolicy::NewerWins)?;
-                if let Claim::Granted {
-                    previous: Some(previous),
-                } = claim
-                {
-                    self.end(user, previous)?;
+        while !unclaimed.is_empty() {
+            let some = unclaimed.iter().take(RESTORE_MAX);
+            let some: Vec<_> = some.map(|(&user, &session)| (user, session)).collect();
+            let here = some.iter().copied();
+            let here = here.filter_map(|(user, session)| self.directory.held(user, session));
+            let (held, mailboxes): (Vec<_>, Vec<_>) = here.unzip();
+            let restored = self.restore_some(&held)?;
+            let lost: HashSet<i32> = restored
+                .taken
+                .into_iter()
+                .chain(restored.outdated)
+                .collect();
+            for (held, mailbox) in held.iter().zip(mailboxes) {
+                match lost.contains(&held.user) {
+                    true => sign_out(held, &mailbox),
+                    // What was pushed before did not come here.
+                    false => self.resync.add(SessionId(held.session), mailbox),
                 }
-                self.release_those_that_left(&[(user, session.0)])?;
-                // What was pushed before did not come here.
-                self.resync.add(session, mailbox);
             }
-            unclaimed.remove(&user);
+            for (user, _) in some {
+                unclaimed.remove(&user);
+            }
         }
         Ok(())
     }
 
-    /// Tells the proxy of a session that the user has a newer one.
-    fn end(&self, user_id: i32, replaced: SessionRef) -> Result<(), BusError> {
-        let message = BusMessage {
-            end_sessions: vec![EndSession {
-                user_id,
-                session_id: replaced.session,
-                resumed: false,
-            }],
-            ..Default::default()
-        };
-        let message = message.encode_to_vec().into();
-        self.bus.publish(&[(replaced.proxy, message)])
-    }
-
     fn restore(&self) -> Result<(), BusError> {
-        // Of a user with two sessions here the newer is the likelier; the bus decides in the end.
+        // Of a user with two sessions here, that of the newer login; the bus decides in the end.
         let sessions = self.directory.logged_in();
-        let mut newest: HashMap<i32, SessionId> = HashMap::new();
+        let mut newest: HashMap<i32, HeldSession> = HashMap::new();
         let mut disputed: HashSet<i32> = HashSet::new();
-        for (user, session, _) in &sessions {
-            if let Some(other) = newest.insert(*user, *session) {
-                disputed.insert(*user);
-                newest.insert(*user, other.max(*session));
+        for &(held, _) in &sessions {
+            match newest.entry(held.user) {
+                Entry::Vacant(vacant) => {
+                    vacant.insert(held);
+                }
+                Entry::Occupied(mut other) => {
+                    disputed.insert(held.user);
+                    if (held.login, held.session) > (other.get().login, other.get().session) {
+                        other.insert(held);
+                    }
+                }
             }
         }
-        let newest: Vec<(i32, u64)> = newest.into_iter().map(|(u, s)| (u, s.0)).collect();
+        let newest: Vec<HeldSession> = newest.into_values().collect();
+        let mut outdated: HashSet<i32> = HashSet::new();
         for some in newest.chunks(RESTORE_MAX) {
-            disputed.extend(self.bus.restore(self.proxy, some)?);
-            self.release_those_that_left(some)?;
+            let restored = self.restore_some(some)?;
+            disputed.extend(restored.taken);
+            outdated.extend(restored.outdated);
+        }
+        for (held, mailbox) in &sessions {
+            if outdated.contains(&held.user) {
+                sign_out(held, mailbox);
+            }
         }
         self.end_replaced(disputed, &sessions)
     }
 
+    /// Restores sessions, and tells the proxies of those that lost their users to them.
+    fn restore_some(&self, held: &[HeldSession]) -> Result<Restored, BusError> {
+        let restored = self.bus.restore(self.proxy, held)?;
+        self.end(&restored.replaced)?;
+        self.release_those_that_left(held)?;
+        Ok(restored)
+    }
+
+    /// Tells the proxies of sessions that their users have newer ones.
+    fn end(&self, replaced: &[(i32, SessionRef)]) -> Result<(), BusError> {
+        let mut messages: HashMap<ProxyId, BusMessage> = HashMap::new();
+        for &(user_id, session) in replaced {
+            let message = messages.entry(session.proxy).or_default();
+            message.end_sessions.push(EndSession {
+                user_id,
+                session_id: session.session,
+                resumed: false,
+            });
+        }
+        let messages: Vec<_> = messages
+            .into_iter()
+            .map(|(proxy, message)| (proxy, message.encode_to_vec().into()))
+            .collect();
+        self.bus.publish(&messages)
+    }
+
     /// A session that logged out while it was restored must not stay online.
-    fn release_those_that_left(&self, restored: &[(i32, u64)]) -> Result<(), BusError> {
-        for &(user, session) in restored {
+    fn release_those_that_left(&self, restored: &[HeldSession]) -> Result<(), BusError> {
+        for &HeldSession { user, session, .. } in restored {
             if self.directory.session(user, SessionId(session)).is_none() {
                 let proxy = self.proxy;
                 self.bus.release(user, SessionRef { proxy, session })?;
@@ -216,7 +265,7 @@ impl LeaseKeeper {
     fn end_replaced(
         &self,
         disputed: HashSet<i32>,
-        sessions: &[(i32, SessionId, SessionMailbox)],
+        sessions: &[(HeldSession, SessionMailbox)],
     ) -> Result<(), BusError> {
         let users: Vec<i32> = disputed.into_iter().collect();
         if users.is_empty() {
@@ -227,21 +276,25 @@ impl LeaseKeeper {
             .copied()
             .zip(self.bus.locate(&users)?)
             .collect();
-        for (user, session, mailbox) in sessions {
-            let Some(&Some(current)) = places.get(user) else {
+        for (held, mailbox) in sessions {
+            let Some(&Some(current)) = places.get(&held.user) else {
                 continue;
             };
             let own = SessionRef {
                 proxy: self.proxy,
-                session: session.0,
+                session: held.session,
             };
             if current != own {
-                let _ = mailbox.send(ToSession::SignOut {
-                    session: *session,
-                    reason: SignOut::NewerLogin,
-                });
+                sign_out(held, mailbox);
             }
         }
         Ok(())
     }
+}
+
+fn sign_out(held: &HeldSession, mailbox: &SessionMailbox) {
+    let _ = mailbox.send(ToSession::SignOut {
+        session: SessionId(held.session),
+        reason: SignOut::NewerLogin,
+    });
 }

@@ -35,7 +35,7 @@ impl Resync {
     /// Starts over with all sessions of `directory`.
     pub(crate) fn start(self: &Arc<Self>, directory: &Directory) {
         let sessions = directory.logged_in().into_iter();
-        let all = sessions.map(|(_, session, mailbox)| (session, mailbox));
+        let all = sessions.map(|(held, mailbox)| (SessionId(held.session), mailbox));
         let all: VecDeque<_> = all.collect();
         let replaced = std::mem::replace(&mut self.queue.lock().waiting, all);
         // Not under the lock: a mailbox may hold a permit.

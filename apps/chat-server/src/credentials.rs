@@ -60,14 +60,14 @@ impl Services {
         &self,
         address: ClientAddress,
         request: &ResumeRequest,
-    ) -> Result<(UserId, TokenHash), Failure> {
+    ) -> Result<(TokenOwner, TokenHash), Failure> {
         let user = UserId::new(request.user_id).ok_or_else(session_ended)?;
         let token = Token::read(&request.session_token).ok_or_else(session_ended)?;
         let token = token.hash();
         let attempt = self.limits.resume(address, user)?;
         let owner = self.token_owner(user, &token);
         self.settle(&attempt, &owner);
-        owner.map(|_| (user, token))
+        owner.map(|owner| (owner, token))
     }
 
     /// An attempt that has shown nothing keeps its charge.

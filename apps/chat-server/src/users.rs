@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use chat_bus::{BusError, Claim, LoginPolicy, SessionRef};
+use chat_bus::{BusError, Claim, LoginNumber, LoginPolicy, SessionRef};
 use chat_proto::ids::code;
 use chat_proto::messages::{
     AcknowledgeRequest, AcknowledgeResponse, ConversationAck, FetchHistoryRequest,
@@ -63,11 +63,11 @@ impl UserServiceRpc for Services {
 
     fn resume(&self, call: &CallContext, request: ResumeRequest) -> Result<LoginReply, RpcError> {
         let (session, address) = (caller::session(call)?, caller::address(call)?);
-        let (user, token) = match self.recognise(address, &request) {
+        let (owner, token) = match self.recognise(address, &request) {
             Ok(holder) => holder,
             Err(failure) => return Ok(not_begun(failure, "resume")),
         };
-        let reply = self.try_resume(session, user, &token, &request.received);
+        let reply = self.try_resume(session, &owner.user, &token, &request.received);
         Ok(reply.unwrap_or_else(|failure| not_logged_in(failure, "resume")))
     }
 
@@ -170,19 +170,21 @@ impl Services {
         // Before the claim: a resume looks at its token once more when it has claimed. So either it finds the
         // token gone, or the claim below comes after its own and ends it. But a login that may be refused
         // must not end a token.
-        let replaced = match self.login_policy {
-            LoginPolicy::NewerWins => Some(self.replace_token(user.id, request)?),
+        let begun = match self.login_policy {
+            LoginPolicy::NewerWins => Some(self.begin_login(user.id, request)?),
             LoginPolicy::OlderWins => None,
         };
-        let unclaimed = !self.claim(user.id, session, self.login_policy, End::NewerLogin)?;
-        let token = match replaced {
-            Some(token) => Ok(token),
-            None => self.replace_token(user.id, request),
+        let number = begun.as_ref().map_or(user.last_login, |begun| begun.number);
+        let claimed = self.claim(user.id, session, number, self.login_policy, End::NewerLogin)?;
+        let begun = match begun {
+            Some(begun) => Ok(begun),
+            None => self.begin_login(user.id, request),
         };
-        let reply = token.and_then(|token| {
+        let reply = begun.and_then(|begun| {
             let mut reply = self.login_answer(user, &[])?;
-            reply.unclaimed = unclaimed;
-            if let (Some(token), Some(response)) = (token, &mut reply.response) {
+            reply.unclaimed = claimed.is_none();
+            reply.login_number = claimed.map_or(begun.number, |number| number.max(begun.number));
+            if let (Some(token), Some(response)) = (begun.token, &mut reply.response) {
                 response.session_token = token.to_bytes();
             }
             Ok(reply)
@@ -195,45 +197,69 @@ impl Services {
     fn try_resume(
         &self,
         session: SessionRef,
-        user: UserId,
+        user: &chat_store::User,
         token: &TokenHash,
         received: &[ConversationAck],
     ) -> Result<LoginReply, Failure> {
+        let (policy, number) = (LoginPolicy::NewerWins, user.last_login);
         // Whatever the policy: the connection that is still there is that of the same session.
-        let unclaimed = !self.claim(user, session, LoginPolicy::NewerWins, End::Resumed)?;
+        let claimed = self.claim(user.id, session, number, policy, End::Resumed)?;
+        let login_number = match claimed {
+            Some(number) => number,
+            // The proxy brings it to the bus later, and a connection from before as well: this is the newer one.
+            None => self.store.renew_login(user.id, number)?,
+        };
         // Once more: a login with the password may have come between.
-        let reply = self.token_owner(user, token).and_then(|owner| {
-            self.extend_token(user, token, owner.expires_at_ms)?;
-            let received = convert::received(user, received);
+        let reply = self.token_owner(user.id, token).and_then(|owner| {
+            self.extend_token(user.id, token, owner.expires_at_ms)?;
+            let received = convert::received(user.id, received);
             let reply = self.login_answer(&owner.user, &received)?;
-            Ok(LoginReply { unclaimed, ..reply })
+            Ok(LoginReply {
+                unclaimed: claimed.is_none(),
+                login_number,
+                ..reply
+            })
         });
-        self.or_release(user, session, reply)
+        self.or_release(user.id, session, reply)
     }
 
     /// Makes the user online in `session`. From here on pushes reach that, which holds them until it
     /// has the answer; so nothing falls between the reading of what is pending and the first push.
     ///
-    /// `false` while the bus is away. Who is online is not known then, and so neither whether the user is. The
-    /// proxy claims the user when the bus is back, and fetches until then.
+    /// Returns the number that the login has now. `None` while the bus is away. Who is online is not known then, and
+    /// so neither whether the user is. The proxy restores the session when the bus is back, and fetches until then.
     fn claim(
         &self,
         user: UserId,
         session: SessionRef,
+        mut number: LoginNumber,
         policy: LoginPolicy,
         end: End,
-    ) -> Result<bool, Failure> {
-        match self.bus.claim(user.get(), session, policy) {
-            Ok(Claim::Granted { previous }) => {
-                if let Some(previous) = previous {
-                    self.publisher.end_session(user, previous, end);
+    ) -> Result<Option<LoginNumber>, Failure> {
+        let mut claim = self.bus.claim(user.get(), session, number, policy);
+        if let Ok(Claim::Outdated { latest }) = claim {
+            let last = self.store.user(user)?.map_or(0, |user| user.last_login);
+            if last <= number {
+                // The database has lost the later logins: numbers go on where they were.
+                number = self.store.renew_login(user, latest)?;
+                claim = self.bus.claim(user.get(), session, number, policy);
+            }
+        }
+        match claim {
+            Ok(Claim::Granted { replaced }) => {
+                for replaced in replaced {
+                    self.publisher.end_session(user, replaced, end);
                 }
-                Ok(true)
+                Ok(Some(number))
             }
             Ok(Claim::Refused) => Err(Failure::new(code::LOGIN_ALREADY_ONLINE, "already online")),
+            Ok(Claim::Outdated { .. }) => Err(Failure::new(
+                code::UNAVAILABLE,
+                "a later login was quicker, try again",
+            )),
             Err(error @ BusError::Unavailable { .. }) => {
                 failure::note_bus(&error);
-                Ok(false)
+                Ok(None)
             }
             Err(error) => Err(error.into()),
         }
@@ -254,11 +280,7 @@ impl Services {
     }
 
     /// A login with the password ends what was before, so also the token of that.
-    fn replace_token(
-        &self,
-        user: UserId,
-        request: &LoginRequest,
-    ) -> Result<Option<Token>, Failure> {
+    fn begin_login(&self, user: UserId, request: &LoginRequest) -> Result<Begun, Failure> {
         let now = now_ms();
         let token = match request.wants_session_token {
             true => Some(Token::random().map_err(Failure::internal)?),
@@ -268,11 +290,11 @@ impl Services {
             hash: token.hash(),
             expires_at_ms: self.expiry_ms(now),
         });
-        self.store.replace_token(user, stored.as_ref())?;
+        let number = self.store.begin_login(user, stored.as_ref())?;
         if let Err(error) = self.store.delete_expired_tokens(now, EXPIRED_PER_LOGIN) {
             log::warn!("expired session tokens are left for later: {error}");
         }
-        Ok(token)
+        Ok(Begun { number, token })
     }
 
     /// Not written at every resume, but when a sixteenth of the time has passed.
@@ -402,6 +424,12 @@ impl Services {
             ..Default::default()
         })
     }
+}
+
+/// A login that the store knows of.
+struct Begun {
+    number: LoginNumber,
+    token: Option<Token>,
 }
 
 /// The answer to a login, or to a resume, that was refused for what it showed, or could not be judged.

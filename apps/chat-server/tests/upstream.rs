@@ -256,7 +256,7 @@ fn without_redis_logins_and_messages_go_on_and_pushes_follow_when_it_is_back() {
         proxy: PROXY,
         session: 2,
     };
-    let claim = setting.bus.claim(bob, session, LoginPolicy::NewerWins);
+    let claim = setting.bus.claim(bob, session, 1, LoginPolicy::NewerWins);
     claim.unwrap();
     assert_eq!(setting.chat_and_wait(ann, bob, "before"), code::SUCCESS);
     assert_eq!(setting.pushed(1), ["before"]);
@@ -268,6 +268,7 @@ fn without_redis_logins_and_messages_go_on_and_pushes_follow_when_it_is_back() {
         assert_eq!(setting.chat_and_wait(ann, bob, &content), code::SUCCESS);
         let login = setting.login(ann, 10 + round);
         assert!(login.unclaimed);
+        assert_eq!(login.login_number, round + 1);
         let login = login.response.unwrap();
         assert_eq!(login.error_code, code::SUCCESS, "{}", login.error_text);
         assert_eq!(login.friend_list.unwrap().friend_users.len(), 1);

@@ -54,9 +54,12 @@ pub trait Store: Send + Sync + 'static {
     /// Notes when a user went offline (UTC, milliseconds since 1970).
     fn set_last_offline(&self, id: UserId, at_ms: i64) -> Result<(), StoreError>;
 
-    /// Makes `token` the one that `user` can resume a session with, or none. The one before is no longer
-    /// valid.
-    fn replace_token(&self, user: UserId, token: Option<&SessionToken>) -> Result<(), StoreError>;
+    /// Begins a login of `user`, which has the number that is returned, and makes `token` the one that its session can
+    /// be resumed with, or none. The one before is no longer valid.
+    fn begin_login(&self, user: UserId, token: Option<&SessionToken>) -> Result<u64, StoreError>;
+
+    /// Gives the number of a new login, higher than `beyond`, to the user's session that is resumed.
+    fn renew_login(&self, user: UserId, beyond: u64) -> Result<u64, StoreError>;
 
     /// The user, if `token` is that user's and has not expired at `now_ms`.
     fn token_owner(

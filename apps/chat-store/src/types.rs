@@ -26,6 +26,8 @@ pub struct User {
     pub password_hash: String,
     /// When the user was last online; UTC, milliseconds since 1970.
     pub last_offline_at_ms: Option<i64>,
+    /// The number of the last login; each has a higher one than those before. 0: there was none.
+    pub last_login: u64,
 }
 
 /// Leaves the password hash out, so that no log can have it.
@@ -35,6 +37,7 @@ impl fmt::Debug for User {
             .field("id", &self.id)
             .field("name", &self.name)
             .field("last_offline_at_ms", &self.last_offline_at_ms)
+            .field("last_login", &self.last_login)
             .finish_non_exhaustive()
     }
 }
@@ -429,6 +432,7 @@ mod tests {
             name: "ann".into(),
             password_hash: "$argon2id$secret".into(),
             last_offline_at_ms: None,
+            last_login: 0,
         };
         assert!(!format!("{user:?}").contains("secret"));
     }

@@ -3,6 +3,8 @@
 //! | key or channel | holds | lives |
 //! |---|---|---|
 //! | `nexus:user:{id}` | the user's session, `proxy:session` | until released, at most `entry_life` |
+//! | `nexus:login:{id}` | the number of the user's latest login | `entry_life` |
+//! | `nexus:lost:{id}` | list: sessions that lost the user | some minutes |
 //! | `nexus:proxy:{proxy}` | the lease of a proxy, `1` | as long as the lease |
 //! | `nexus:to:{proxy}` | channel: messages to a proxy | |
 //! | `nexus:budget:{name}` | nothing: its remaining life is what was used of a budget | until the budget is full |
@@ -11,6 +13,9 @@
 //! An entry whose lease key is gone is dead: it counts as absent everywhere and is overwritten by
 //! the next claim. The life of an entry is only there so that dead ones do not pile up; each
 //! `restore` starts it anew, so a proxy that restores more often than `entry_life` never loses one.
+//!
+//! Programs of the version before know neither logins' numbers nor lost sessions, and write entries as ever: of a user
+//! whom one of them has claimed, no login is older than another.
 //!
 //! | file | holds |
 //! |---|---|
@@ -32,8 +37,9 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use crate::budgets::fact_life;
 use crate::{
-    Budget, Bus, BusError, Claim, Lease, LoginPolicy, OnEvent, ProxyId, SessionRef, Spending,
-    Subscription, check_sizes, lease_time,
+    Budget, Bus, BusError, Claim, HeldSession, LOST_LIFE, LOST_MAX, Lease, LoginNumber,
+    LoginPolicy, OnEvent, ProxyId, Restored, SessionRef, Spending, Subscription, check_sizes,
+    lease_time,
 };
 
 mod link;
@@ -175,6 +181,18 @@ impl RedisBus {
         Ok(answers)
     }
 
+    /// A script that gives users to sessions, with the arguments that all of them have.
+    fn giving(&self, code: &str, users: impl Iterator<Item = i32>) -> Cmd {
+        let keys: Vec<String> = users.flat_map(|user| self.keys.of_user(user)).collect();
+        let mut script = script(code, &keys);
+        script
+            .arg(self.keys.lease_prefix())
+            .arg(self.entry_life_ms)
+            .arg(as_ms(LOST_LIFE))
+            .arg(LOST_MAX);
+        script
+    }
+
     /// The values of `keys`, in their order.
     fn values(&self, keys: &[String]) -> Result<Vec<Option<String>>, BusError> {
         let commands: Vec<Cmd> = keys
@@ -196,25 +214,23 @@ impl Bus for RedisBus {
         &self,
         user: i32,
         session: SessionRef,
+        login: LoginNumber,
         policy: LoginPolicy,
     ) -> Result<Claim, BusError> {
         let policy = match policy {
             LoginPolicy::NewerWins => scripts::NEWER_WINS,
             LoginPolicy::OlderWins => scripts::OLDER_WINS,
         };
-        let mut claim = script(scripts::CLAIM, &[self.keys.user(user)]);
-        claim.arg(session.to_string()).arg(self.keys.lease_prefix());
-        claim.arg(self.entry_life_ms).arg(policy);
-        let (granted, held): (bool, String) = self.ask(claim)?;
-        if !granted {
-            return Ok(Claim::Refused);
+        let mut claim = self.giving(scripts::CLAIM, std::iter::once(user));
+        claim.arg(session.to_string()).arg(login).arg(policy);
+        match self.ask::<(i64, LoginNumber, Vec<String>)>(claim)? {
+            (scripts::GRANTED, _, lost) => Ok(Claim::Granted {
+                replaced: sessions(lost).collect(),
+            }),
+            (scripts::REFUSED, ..) => Ok(Claim::Refused),
+            (scripts::OUTDATED, latest, _) => Ok(Claim::Outdated { latest }),
+            _ => Err(unexpected()),
         }
-        let previous = if held.is_empty() {
-            None
-        } else {
-            Some(held.parse().map_err(|_| unexpected())?)
-        };
-        Ok(Claim::Granted { previous })
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
@@ -255,37 +271,34 @@ impl Bus for RedisBus {
         Ok(if kept { Lease::Kept } else { Lease::New })
     }
 
-    fn restore(&self, proxy: ProxyId, sessions: &[(i32, u64)]) -> Result<Vec<i32>, BusError> {
+    fn restore(&self, proxy: ProxyId, sessions: &[HeldSession]) -> Result<Restored, BusError> {
         let commands: Vec<Cmd> = sessions
             .chunks(USERS_PER_COMMAND)
-            .map(|sessions| {
-                let users: Vec<String> = sessions
-                    .iter()
-                    .map(|&(user, _)| self.keys.user(user))
-                    .collect();
-                let mut restore = script(scripts::RESTORE, &users);
-                restore
-                    .arg(self.keys.lease_prefix())
-                    .arg(self.entry_life_ms);
-                for &(_, session) in sessions {
-                    restore.arg(SessionRef { proxy, session }.to_string());
+            .map(|some| {
+                let mut restore = self.giving(scripts::RESTORE, some.iter().map(|held| held.user));
+                for &HeldSession { session, login, .. } in some {
+                    let session = SessionRef { proxy, session };
+                    restore.arg(session.to_string()).arg(login);
                 }
                 restore
             })
             .collect();
-        let taken: Vec<Vec<usize>> = self.ask_all(&commands)?;
-        sessions
-            .chunks(USERS_PER_COMMAND)
-            .zip(taken)
-            .flat_map(|(sessions, taken)| {
-                taken.into_iter().map(|index| {
-                    sessions
-                        .get(index)
-                        .map(|&(user, _)| user)
-                        .ok_or_else(unexpected)
-                })
-            })
-            .collect()
+        let answers: Vec<Vec<(i64, Vec<String>)>> = self.ask_all(&commands)?;
+        let answers: Vec<(i64, Vec<String>)> = answers.into_iter().flatten().collect();
+        if answers.len() != sessions.len() {
+            return Err(unexpected());
+        }
+        let mut restored = Restored::default();
+        for (&HeldSession { user, .. }, (how, lost)) in sessions.iter().zip(answers) {
+            match how {
+                scripts::REFUSED => restored.taken.push(user),
+                scripts::OUTDATED => restored.outdated.push(user),
+                _ => restored
+                    .replaced
+                    .extend(self::sessions(lost).map(|lost| (user, lost))),
+            }
+        }
+        Ok(restored)
     }
 
     fn end_lease(&self, proxy: ProxyId) -> Result<(), BusError> {
@@ -360,6 +373,16 @@ impl Keys {
         format!("{}user:{user}", self.prefix)
     }
 
+    /// What the scripts that give users to sessions want.
+    fn of_user(&self, user: i32) -> [String; 3] {
+        let prefix = &self.prefix;
+        [
+            self.user(user),
+            format!("{prefix}login:{user}"),
+            format!("{prefix}lost:{user}"),
+        ]
+    }
+
     fn lease_prefix(&self) -> String {
         format!("{}proxy:", self.prefix)
     }
@@ -408,6 +431,11 @@ fn answer<T: FromRedisValue>(value: Value) -> Result<T, BusError> {
         }),
         value => T::from_redis_value(value).map_err(|_| unexpected()),
     }
+}
+
+/// What cannot be read is nobody's.
+fn sessions(texts: Vec<String>) -> impl Iterator<Item = SessionRef> {
+    texts.into_iter().filter_map(|text| text.parse().ok())
 }
 
 fn unexpected() -> BusError {

@@ -8,23 +8,63 @@ pub(super) const NEWER_WINS: &str = "newer";
 /// A live session keeps its user.
 pub(super) const OLDER_WINS: &str = "older";
 
+/// What [`CLAIM`] answers first.
+pub(super) const GRANTED: i64 = 1;
+pub(super) const REFUSED: i64 = 0;
+pub(super) const OUTDATED: i64 = -1;
+
+/// What scripts that give users to sessions have in common. Numbers of logins are small enough for Lua's.
+macro_rules! with_giving {
+    ($script:literal) => {
+        concat!(
+            r"
+local function number(key)
+    return tonumber(redis.call('GET', key) or '0')
+end
+local function other(entry, session, leases)
+    local held = redis.call('GET', entry)
+    local proxy = held and held ~= session and string.match(held, '^(%x+):%d+$')
+    return proxy and redis.call('EXISTS', leases .. proxy) == 1 and held
+end
+local function give(entry, latest, lost, session, login, replaced, life, lost_life, lost_max)
+    redis.call('SET', entry, session, 'PX', life)
+    if tonumber(login) > 0 then
+        redis.call('SET', latest, login, 'PX', life)
+    end
+    if replaced then
+        redis.call('LREM', lost, 0, replaced)
+        redis.call('RPUSH', lost, replaced)
+        redis.call('LTRIM', lost, -lost_max, -1)
+        redis.call('PEXPIRE', lost, lost_life)
+    end
+    redis.call('LREM', lost, 0, session)
+    return redis.call('LRANGE', lost, 0, -1)
+end
+",
+            $script
+        )
+    };
+}
+
 /// Makes a session that of a user.
 ///
-/// Keys: the user's. Arguments: the session, the prefix of lease keys, the life of the entry in
-/// ms, the policy. Answer: whether granted (1 or 0), and the live other session that was found,
-/// or the empty string.
-pub(super) const CLAIM: &str = r"
-local held = redis.call('GET', KEYS[1])
-local proxy = held and held ~= ARGV[1] and string.match(held, '^(%x+):%d+$')
-if not proxy or redis.call('EXISTS', ARGV[2] .. proxy) == 0 then
-    held = ''
+/// Keys: the user's entry, latest login, and lost sessions. Arguments: the prefix of lease keys, the life of the entry in
+/// ms, the life of lost sessions in ms, the most of them; the session, its login, the policy. Answer: how it ended, the
+/// latest login, and the sessions that lost the user.
+pub(super) const CLAIM: &str = with_giving!(
+    r"
+local session, login = ARGV[5], ARGV[6]
+local held = other(KEYS[1], session, ARGV[1])
+if held and ARGV[7] == 'older' then
+    return {0, '0', {}}
 end
-if held ~= '' and ARGV[4] == 'older' then
-    return {0, held}
+local latest = redis.call('GET', KEYS[2]) or '0'
+if tonumber(login) > 0 and tonumber(login) < tonumber(latest) then
+    return {-1, latest, {}}
 end
-redis.call('SET', KEYS[1], ARGV[1], 'PX', ARGV[3])
-return {1, held}
-";
+return {1, latest, give(KEYS[1], KEYS[2], KEYS[3], session, login, held, ARGV[2], ARGV[3], ARGV[4])}
+"
+);
 
 /// Removes the entry of a user if it still is that of a session.
 ///
@@ -45,24 +85,29 @@ redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
 return kept
 ";
 
-/// Puts sessions back, unless another live session has the user.
+/// Puts sessions back, unless another live session has the user that is not known to be of an older login, or the user has
+/// logged in later.
 ///
-/// Keys: the users'. Arguments: the prefix of lease keys, the life of an entry in ms, then a
-/// session for each key. Answer: the positions, from 0, of the users that others have.
-pub(super) const RESTORE: &str = r"
-local taken = {}
-for index, key in ipairs(KEYS) do
-    local session = ARGV[index + 2]
-    local held = redis.call('GET', key)
-    local proxy = held and held ~= session and string.match(held, '^(%x+):%d+$')
-    if proxy and redis.call('EXISTS', ARGV[1] .. proxy) == 1 then
-        taken[#taken + 1] = index - 1
+/// Keys: for each session the three of its user. Arguments: the first four of [`CLAIM`], then for each session itself
+/// and its login. Answer: for each session how it ended, as [`CLAIM`] does, and the sessions that lost the user.
+pub(super) const RESTORE: &str = with_giving!(
+    r"
+local answers = {}
+for index = 1, #KEYS / 3 do
+    local entry, latest, lost = KEYS[3 * index - 2], KEYS[3 * index - 1], KEYS[3 * index]
+    local session, login = ARGV[2 * index + 3], ARGV[2 * index + 4]
+    local held = other(entry, session, ARGV[1])
+    if tonumber(login) > 0 and tonumber(login) < number(latest) then
+        answers[index] = {-1, {}}
+    elseif held and tonumber(login) <= number(latest) then
+        answers[index] = {0, {}}
     else
-        redis.call('SET', key, session, 'PX', ARGV[2])
+        answers[index] = {1, give(entry, latest, lost, session, login, held, ARGV[2], ARGV[3], ARGV[4])}
     end
 end
-return taken
-";
+return answers
+"
+);
 
 /// Takes one from each budget, or from none. What was used of a budget is the remaining life of its
 /// key, so no clock is asked and what is full again takes no room.

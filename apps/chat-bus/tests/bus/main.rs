@@ -4,6 +4,8 @@
 #[macro_use]
 mod suite;
 
+mod budgets;
+mod logins;
 mod redis_faults;
 mod redis_tls;
 

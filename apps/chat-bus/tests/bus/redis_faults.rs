@@ -8,12 +8,13 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chat_bus::{
-    Bus, BusError, BusEvent, Claim, Lease, LoginPolicy, ProxyId, RedisBus, RedisConfig, SessionRef,
+    Bus, BusError, BusEvent, Claim, Lease, LoginPolicy, NO_NUMBER, ProxyId, RedisBus, RedisConfig,
+    SessionRef,
 };
 use crossbeam_channel::unbounded;
 use nexus_testkit::{Redis, free_port, wait_until};
 
-use crate::suite::{DEADLINE, LONG, listen, live_proxy, session};
+use crate::suite::{DEADLINE, FIRST, LONG, held, listen, live_proxy, session};
 
 /// The timeout of a call in these tests.
 const TIMEOUT: Duration = Duration::from_millis(500);
@@ -32,7 +33,7 @@ fn bus(redis: &Redis) -> RedisBus {
 }
 
 fn claim(bus: &RedisBus, user: i32, session: SessionRef) -> Claim {
-    bus.claim(user, session, LoginPolicy::NewerWins)
+    bus.claim(user, session, NO_NUMBER, LoginPolicy::NewerWins)
         .expect("claimed")
 }
 
@@ -71,7 +72,7 @@ fn presence_and_messages_come_back_after_a_restart_that_lost_everything() {
         bus.locate(&[1]) == Ok(vec![None])
     });
     assert_eq!(bus.renew_lease(proxy, LONG), Ok(Lease::New));
-    assert_eq!(bus.restore(proxy, &[(1, 1)]), Ok(vec![]));
+    assert_eq!(bus.restore(proxy, &held(&[(1, 1)])), Ok(Default::default()));
     assert_eq!(bus.locate(&[1]), Ok(vec![Some(session(proxy, 1))]));
 
     assert_eq!(seen.recv_timeout(DEADLINE), Ok(BusEvent::Connected));
@@ -235,8 +236,8 @@ fn calls_from_more_threads_than_connections_all_succeed() {
             });
         }
     });
-    let held = bus.locate(&(0..16).collect::<Vec<i32>>()).expect("located");
-    assert_eq!(held, vec![Some(session(proxy, 49)); 16]);
+    let located = bus.locate(&(0..16).collect::<Vec<i32>>()).expect("located");
+    assert_eq!(located, vec![Some(session(proxy, 49)); 16]);
 }
 
 #[test]
@@ -248,7 +249,7 @@ fn entries_end_by_themselves_and_restoring_starts_their_life_anew() {
     let proxy = live_proxy(&bus);
     claim(&bus, 1, session(proxy, 1));
     assert_eq!(ask_redis(&redis, "EXPIRE nexus:user:1 10"), ":1");
-    bus.restore(proxy, &[(1, 1)]).expect("restored");
+    bus.restore(proxy, &held(&[(1, 1)])).expect("restored");
     let left = ask_redis(&redis, "TTL nexus:user:1");
     let left: u64 = left.trim_start_matches(':').parse().expect("a number");
     assert!((990..=1000).contains(&left), "{left}");
@@ -265,8 +266,8 @@ fn an_entry_that_cannot_be_read_is_nobodys() {
             "+OK"
         );
         assert_eq!(bus.locate(&[1]), Ok(vec![None]), "{garbage}");
-        let granted = bus.claim(1, session(proxy, 1), LoginPolicy::OlderWins);
-        assert_eq!(granted, Ok(Claim::Granted { previous: None }), "{garbage}");
+        let granted = bus.claim(1, session(proxy, 1), NO_NUMBER, LoginPolicy::OlderWins);
+        assert_eq!(granted, Ok(FIRST), "{garbage}");
         assert_eq!(bus.release(1, session(proxy, 1)), Ok(true));
     }
 }

@@ -10,17 +10,20 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chat_bus::{
-    Budget, Bus, BusError, BusEvent, Claim, Lease, LoginPolicy, MESSAGE_BYTES_MAX, ProxyId, Rate,
-    SessionRef, Spending, Subscription,
+    Bus, BusError, BusEvent, Claim, HeldSession, Lease, LoginNumber, LoginPolicy,
+    MESSAGE_BYTES_MAX, NO_NUMBER, ProxyId, Restored, SessionRef, Subscription,
 };
 use crossbeam_channel::{Receiver, unbounded};
 use nexus_testkit::wait_until;
+
+pub(crate) use crate::budgets::*;
+pub(crate) use crate::logins::*;
 
 /// Longer than anything here takes; only a failure waits for it.
 pub(crate) const DEADLINE: Duration = Duration::from_secs(20);
 /// A lease that does not run out while a case is on.
 pub(crate) const LONG: Duration = Duration::from_secs(600);
-const SHORT: Duration = Duration::from_millis(200);
+pub(crate) const SHORT: Duration = Duration::from_millis(200);
 
 /// Two handles to one bus.
 pub(crate) type TwoHandles = (Arc<dyn Bus>, Arc<dyn Bus>);
@@ -40,6 +43,10 @@ macro_rules! conformance {
             a_newer_login_replaces_and_names_the_older_one
             an_older_login_stays_under_the_other_policy
             a_second_claim_of_the_same_session_replaces_nobody
+            who_was_replaced_is_named_until_it_is_certainly_known
+            an_older_login_never_replaces_a_newer_one
+            of_one_login_the_later_claim_has_the_user_and_no_restore
+            a_login_without_a_number_is_neither_older_nor_newer
             only_the_session_that_has_the_user_releases_it
             users_of_an_expired_lease_are_offline_and_can_be_claimed
             an_ended_lease_takes_its_users_offline_at_once
@@ -85,11 +92,40 @@ pub(crate) fn listen(bus: &dyn Bus, proxy: ProxyId) -> (Subscription, Receiver<B
 }
 
 fn claim(bus: &dyn Bus, user: i32, session: SessionRef) -> Claim {
-    bus.claim(user, session, LoginPolicy::NewerWins)
+    claim_as(bus, user, session, NO_NUMBER)
+}
+
+pub(crate) fn claim_as(bus: &dyn Bus, user: i32, session: SessionRef, login: LoginNumber) -> Claim {
+    bus.claim(user, session, login, LoginPolicy::NewerWins)
         .expect("claimed")
 }
 
-const FIRST: Claim = Claim::Granted { previous: None };
+pub(crate) const FIRST: Claim = granted(Vec::new());
+
+pub(crate) const fn granted(replaced: Vec<SessionRef>) -> Claim {
+    Claim::Granted { replaced }
+}
+
+/// Sessions to restore, `(user, session)`, of logins without a number.
+pub(crate) fn held(sessions: &[(i32, u64)]) -> Vec<HeldSession> {
+    let held = sessions.iter().map(|&(user, session)| HeldSession {
+        user,
+        session,
+        login: NO_NUMBER,
+    });
+    held.collect()
+}
+
+pub(crate) fn nothing() -> Restored {
+    Restored::default()
+}
+
+pub(crate) fn taken(users: &[i32]) -> Restored {
+    Restored {
+        taken: users.to_vec(),
+        ..nothing()
+    }
+}
 
 pub(crate) fn a_claimed_user_is_located_by_everyone(a: &dyn Bus, b: &dyn Bus) {
     let proxy = live_proxy(a);
@@ -111,35 +147,26 @@ pub(crate) fn a_claim_without_a_lease_counts_once_the_lease_is_there(a: &dyn Bus
     assert_eq!(claim(a, 1, session(proxy, 1)), FIRST);
     assert_eq!(b.locate(&[1]), Ok(vec![None]));
     assert_eq!(a.renew_lease(proxy, LONG), Ok(Lease::New));
-    assert_eq!(a.restore(proxy, &[(1, 1)]), Ok(vec![]));
+    assert_eq!(a.restore(proxy, &held(&[(1, 1)])), Ok(nothing()));
     assert_eq!(b.locate(&[1]), Ok(vec![Some(session(proxy, 1))]));
 }
 
 pub(crate) fn a_newer_login_replaces_and_names_the_older_one(a: &dyn Bus, b: &dyn Bus) {
     let (old, new) = (session(live_proxy(a), 1), session(live_proxy(b), 1));
     assert_eq!(claim(a, 1, old), FIRST);
-    assert_eq!(
-        claim(b, 1, new),
-        Claim::Granted {
-            previous: Some(old)
-        }
-    );
+    assert_eq!(claim_as(b, 1, new, 1), granted(vec![old]));
     assert_eq!(a.locate(&[1]), Ok(vec![Some(new)]));
     // On the same proxy as well.
     let newest = session(new.proxy, 2);
-    assert_eq!(
-        claim(b, 1, newest),
-        Claim::Granted {
-            previous: Some(new)
-        }
-    );
+    assert_eq!(claim_as(b, 1, newest, 2), granted(vec![old, new]));
 }
 
 pub(crate) fn an_older_login_stays_under_the_other_policy(a: &dyn Bus, b: &dyn Bus) {
     let (old, new) = (session(live_proxy(a), 1), session(live_proxy(b), 1));
-    assert_eq!(a.claim(1, old, LoginPolicy::OlderWins), Ok(FIRST));
-    assert_eq!(b.claim(1, new, LoginPolicy::OlderWins), Ok(Claim::Refused));
-    assert_eq!(a.claim(1, old, LoginPolicy::OlderWins), Ok(FIRST));
+    assert_eq!(a.claim(1, old, 1, LoginPolicy::OlderWins), Ok(FIRST));
+    let refused = b.claim(1, new, 2, LoginPolicy::OlderWins);
+    assert_eq!(refused, Ok(Claim::Refused));
+    assert_eq!(a.claim(1, old, 1, LoginPolicy::OlderWins), Ok(FIRST));
     assert_eq!(b.locate(&[1]), Ok(vec![Some(old)]));
 }
 
@@ -168,7 +195,10 @@ pub(crate) fn users_of_an_expired_lease_are_offline_and_can_be_claimed(a: &dyn B
         b.locate(&[1]) == Ok(vec![None])
     });
     let next = session(live_proxy(b), 1);
-    assert_eq!(b.claim(1, next, LoginPolicy::OlderWins), Ok(FIRST));
+    assert_eq!(
+        b.claim(1, next, NO_NUMBER, LoginPolicy::OlderWins),
+        Ok(FIRST)
+    );
     assert_eq!(a.locate(&[1]), Ok(vec![Some(next)]));
     assert_eq!(a.renew_lease(dying, LONG), Ok(Lease::New));
     assert_eq!(a.locate(&[1]), Ok(vec![Some(next)]));
@@ -205,15 +235,15 @@ pub(crate) fn restoring_brings_back_what_is_missing_and_names_what_is_taken(
     claim(b, 2, session(other, 2));
     claim(b, 3, session(dead, 3));
     claim(a, 4, session(proxy, 44));
-    let taken = a.restore(proxy, &[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]);
-    assert_eq!(taken, Ok(vec![2, 4]));
+    let restored = a.restore(proxy, &held(&[(1, 1), (2, 1), (3, 1), (4, 1), (5, 1)]));
+    assert_eq!(restored, Ok(taken(&[2, 4])));
     let located = b.locate(&[1, 2, 3, 4, 5]).expect("located");
     let expected = [(proxy, 1), (other, 2), (proxy, 1), (proxy, 44), (proxy, 1)];
     assert_eq!(
         located,
         expected.map(|(proxy, number)| Some(session(proxy, number)))
     );
-    assert_eq!(a.restore(proxy, &[]), Ok(vec![]));
+    assert_eq!(a.restore(proxy, &[]), Ok(nothing()));
 }
 
 pub(crate) fn many_users_are_restored_and_located_in_order(a: &dyn Bus, b: &dyn Bus) {
@@ -226,13 +256,13 @@ pub(crate) fn many_users_are_restored_and_located_in_order(a: &dyn Bus, b: &dyn 
             .step_by(2)
             .map(|&user| (user, 9))
             .collect();
-        assert_eq!(a.restore(proxy, &sessions), Ok(vec![]));
+        assert_eq!(a.restore(proxy, &held(&sessions)), Ok(nothing()));
         sessions
     };
     let of_one = sessions(one, 0);
     sessions(two, 1);
     let expected: Vec<i32> = of_one.iter().map(|&(user, _)| user).collect();
-    assert_eq!(b.restore(two, &of_one), Ok(expected));
+    assert_eq!(b.restore(two, &held(&of_one)), Ok(taken(&expected)));
     let located = b.locate(&users).expect("located");
     assert_eq!(located.len(), users.len());
     for (&user, located) in users.iter().zip(located) {
@@ -252,7 +282,8 @@ pub(crate) fn of_many_concurrent_claims_exactly_one_holds(a: &dyn Bus, b: &dyn B
                     let (start, session) = (&start, session(proxy, number));
                     scope.spawn(move || {
                         start.wait();
-                        (session, bus.claim(user, session, policy).expect("claimed"))
+                        let claim = bus.claim(user, session, NO_NUMBER, policy);
+                        (session, claim.expect("claimed"))
                     })
                 })
                 .collect();
@@ -262,19 +293,18 @@ pub(crate) fn of_many_concurrent_claims_exactly_one_holds(a: &dyn Bus, b: &dyn B
                 .collect()
         });
         let holder = a.locate(&[user]).expect("located")[0].expect("someone holds the user");
-        // Each but the holder was either refused or, once, named as replaced.
-        let refused = claims.iter().filter(|(_, claim)| *claim == Claim::Refused);
-        let replaced = claims.iter().filter_map(|(_, claim)| match claim {
-            Claim::Granted { previous } => *previous,
-            Claim::Refused => None,
-        });
-        let out: Vec<SessionRef> = refused
-            .map(|(session, _)| *session)
-            .chain(replaced)
-            .collect();
-        let distinct: HashSet<SessionRef> = out.iter().copied().collect();
-        assert_eq!((out.len(), distinct.len()), (7, 7), "{claims:?}");
-        assert!(!distinct.contains(&holder), "{claims:?}");
+        // Each but the holder was either refused or named as replaced.
+        let mut out: HashSet<SessionRef> = HashSet::new();
+        for (session, claim) in &claims {
+            match claim {
+                Claim::Granted { replaced } => out.extend(replaced),
+                _ => {
+                    out.insert(*session);
+                }
+            }
+        }
+        assert_eq!(out.len(), 7, "{claims:?}");
+        assert!(!out.contains(&holder), "{claims:?}");
     }
 }
 
@@ -377,107 +407,4 @@ pub(crate) fn every_subscription_of_a_proxy_gets_its_messages(a: &dyn Bus, b: &d
         let expected = BusEvent::Message(Bytes::from_static(b"x"));
         assert_eq!(seen.recv_timeout(DEADLINE), Ok(expected));
     }
-}
-
-fn budget(name: &str, count: u32, period: Duration) -> Budget {
-    Budget {
-        name: name.to_owned(),
-        rate: Rate::literal(count, period),
-    }
-}
-
-#[track_caller]
-fn expect_used_up(spending: Result<Spending, BusError>, place: usize, longest: Duration) {
-    match spending {
-        Ok(Spending::UsedUp { index, wait }) => {
-            assert_eq!(index, place);
-            assert!(!wait.is_zero() && wait <= longest, "{wait:?}");
-        }
-        other => panic!("{other:?}"),
-    }
-}
-
-pub(crate) fn a_budget_is_shared_and_says_how_long_to_wait(a: &dyn Bus, b: &dyn Bus) {
-    let three = [budget("three", 3, LONG)];
-    assert_eq!(a.spend(&three), Ok(Spending::Granted));
-    assert_eq!(b.spend(&three), Ok(Spending::Granted));
-    assert_eq!(a.spend(&three), Ok(Spending::Granted));
-    for bus in [a, b, a, b] {
-        expect_used_up(bus.spend(&three), 0, LONG / 3);
-    }
-    let another = [budget("another", 3, LONG)];
-    assert_eq!(a.spend(&another), Ok(Spending::Granted));
-    assert_eq!(a.spend(&[]), Ok(Spending::Granted));
-    // A name may be anything that a client is called.
-    let odd = [budget("login: 2001:db8::/64 {x}\n*", 1, LONG)];
-    assert_eq!(a.spend(&odd), Ok(Spending::Granted));
-    expect_used_up(b.spend(&odd), 0, LONG);
-}
-
-pub(crate) fn of_several_budgets_all_are_charged_or_none(a: &dyn Bus, b: &dyn Bus) {
-    let (wide, narrow) = (budget("wide", 2, LONG), budget("narrow", 1, LONG));
-    let both = [wide.clone(), narrow];
-    assert_eq!(a.spend(&both), Ok(Spending::Granted));
-    // The narrow one is used up; the wide one must not pay for it.
-    for _ in 0..3 {
-        expect_used_up(b.spend(&both), 1, LONG);
-    }
-    assert_eq!(a.spend(std::slice::from_ref(&wide)), Ok(Spending::Granted));
-    expect_used_up(a.spend(&[wide]), 0, LONG / 2);
-}
-
-pub(crate) fn what_is_given_back_can_be_spent_again(a: &dyn Bus, b: &dyn Bus) {
-    let two = [budget("two", 2, LONG)];
-    // Nothing was spent: there is not more than all.
-    assert_eq!(a.refund(&two), Ok(()));
-    assert_eq!(a.spend(&two), Ok(Spending::Granted));
-    assert_eq!(a.spend(&two), Ok(Spending::Granted));
-    expect_used_up(a.spend(&two), 0, LONG / 2);
-    assert_eq!(b.refund(&two), Ok(()));
-    assert_eq!(a.spend(&two), Ok(Spending::Granted));
-    expect_used_up(b.spend(&two), 0, LONG / 2);
-}
-
-pub(crate) fn a_budget_is_regained_with_time(a: &dyn Bus, b: &dyn Bus) {
-    let two = [budget("two", 2, SHORT)];
-    assert_eq!(a.spend(&two), Ok(Spending::Granted));
-    assert_eq!(a.spend(&two), Ok(Spending::Granted));
-    wait_until("one is there again", DEADLINE, || {
-        b.spend(&two) == Ok(Spending::Granted)
-    });
-}
-
-pub(crate) fn of_many_who_spend_at_once_as_many_get_as_there_are(a: &dyn Bus, b: &dyn Bus) {
-    let start = Barrier::new(8);
-    let granted: usize = thread::scope(|scope| {
-        let threads: Vec<_> = (0..8)
-            .map(|number| {
-                let (start, bus) = (&start, if number % 2 == 0 { a } else { b });
-                scope.spawn(move || {
-                    let ten = [budget("ten", 10, LONG * 1000)];
-                    start.wait();
-                    let spent = (0..5).map(|_| bus.spend(&ten).expect("spent"));
-                    spent.filter(|spent| *spent == Spending::Granted).count()
-                })
-            })
-            .collect();
-        threads
-            .into_iter()
-            .map(|thread| thread.join().expect("no panic"))
-            .sum()
-    });
-    assert_eq!(granted, 10);
-}
-
-pub(crate) fn a_fact_is_remembered_for_its_life(a: &dyn Bus, b: &dyn Bus) {
-    assert_eq!(a.remembers("long"), Ok(false));
-    assert_eq!(a.remember("long", Duration::MAX), Ok(()));
-    assert_eq!(a.remember("short", LONG), Ok(()));
-    assert_eq!(b.remembers("short"), Ok(true));
-    // Again, it is for the new time.
-    assert_eq!(b.remember("short", SHORT), Ok(()));
-    wait_until("it is forgotten", DEADLINE, || {
-        a.remembers("short") == Ok(false)
-    });
-    assert_eq!(b.remembers("long"), Ok(true));
 }

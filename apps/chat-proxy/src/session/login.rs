@@ -244,7 +244,8 @@ impl Session {
         } = pending;
         let response = reply.response.unwrap_or_default();
         conn.send(answer_frame(id, request_id, &response));
-        self.shared.directory.confirm(user.get(), session);
+        let login = reply.login_number;
+        self.shared.directory.confirm(user.get(), session, login);
         let (number, peer) = (session.0, conn.peer_addr());
         log::debug!("session {number}: user {user} has logged in from {peer}");
         if reply.unclaimed {

@@ -1,4 +1,4 @@
-//! A bus that can be cut off from its subscribers.
+//! A bus that can be cut off from its subscribers, and that can refuse to restore.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -6,8 +6,8 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chat_bus::{
-    Budget, Bus, BusError, BusEvent, Claim, Lease, LocalBus, LoginPolicy, OnEvent, ProxyId,
-    SessionRef, Spending, Subscription,
+    Budget, Bus, BusError, BusEvent, Claim, HeldSession, Lease, LocalBus, LoginNumber, LoginPolicy,
+    OnEvent, ProxyId, Restored, SessionRef, Spending, Subscription,
 };
 use parking_lot::Mutex;
 
@@ -17,6 +17,7 @@ pub(crate) struct CuttableBus {
     inner: LocalBus,
     subscribers: Mutex<Vec<Arc<Mutex<OnEvent>>>>,
     is_cut: Arc<AtomicBool>,
+    refuses: AtomicBool,
 }
 
 impl CuttableBus {
@@ -32,6 +33,11 @@ impl CuttableBus {
         self.tell(BusEvent::Connected);
     }
 
+    /// Whether sessions can be restored.
+    pub(crate) fn refuse_to_restore(&self, refuses: bool) {
+        self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
     fn tell(&self, event: BusEvent) {
         for subscriber in &*self.subscribers.lock() {
             (subscriber.lock())(event.clone());
@@ -44,9 +50,10 @@ impl Bus for CuttableBus {
         &self,
         user: i32,
         session: SessionRef,
+        login: LoginNumber,
         policy: LoginPolicy,
     ) -> Result<Claim, BusError> {
-        self.inner.claim(user, session, policy)
+        self.inner.claim(user, session, login, policy)
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
@@ -61,7 +68,11 @@ impl Bus for CuttableBus {
         self.inner.renew_lease(proxy, time_to_live)
     }
 
-    fn restore(&self, proxy: ProxyId, sessions: &[(i32, u64)]) -> Result<Vec<i32>, BusError> {
+    fn restore(&self, proxy: ProxyId, sessions: &[HeldSession]) -> Result<Restored, BusError> {
+        if self.refuses.load(Ordering::SeqCst) {
+            let reason = "as the test wants it".to_owned();
+            return Err(BusError::Unavailable { reason });
+        }
         self.inner.restore(proxy, sessions)
     }
 

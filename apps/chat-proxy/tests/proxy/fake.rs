@@ -33,8 +33,12 @@ pub(crate) struct State {
     pub(crate) offline: Vec<Message>,
     /// Logins that have made their user online.
     pub(crate) claims: usize,
+    /// Logins of everybody: the number of the last one.
+    pub(crate) last_login: u64,
     /// Logins succeed as if the bus were away for the service.
     pub(crate) unclaimed_logins: bool,
+    /// As if the bus had made the user online, and its answer had been lost.
+    pub(crate) lost_claims: bool,
     /// Logins and resumes are refused before anything is done for them.
     pub(crate) refuse_logins: bool,
     /// Logins fail after they have made their user online.
@@ -158,7 +162,7 @@ impl Fake {
         self.bus.publish(&[(proxy, bytes)]).expect("published");
     }
 
-    fn note(&self, name: &'static str, call: &CallContext) {
+    pub(crate) fn note(&self, name: &'static str, call: &CallContext) {
         let metadata = call.metadata();
         let call = Call {
             name,
@@ -173,12 +177,18 @@ impl Fake {
     /// A login, of either kind, whose credentials were good.
     fn open_session(&self, call: &CallContext, user: i32, end: End, token: Bytes) -> LoginReply {
         let policy = LoginPolicy::NewerWins;
-        let unclaimed = self.state.lock().unclaimed_logins;
-        let claim = (!unclaimed).then(|| self.bus.claim(user, session(call), policy));
-        if let Some(Ok(Claim::Granted {
-            previous: Some(old),
-        })) = claim
-        {
+        let (mut unclaimed, lost, login_number) = self.script(|state| {
+            state.last_login += 1;
+            let lost = state.lost_claims;
+            (state.unclaimed_logins, lost, state.last_login)
+        });
+        let claim = || self.bus.claim(user, session(call), login_number, policy);
+        let replaced = match (!unclaimed).then(claim) {
+            Some(Ok(Claim::Granted { replaced })) if !lost => replaced,
+            _ => Vec::new(),
+        };
+        unclaimed |= lost;
+        for old in replaced {
             let end = EndSession {
                 user_id: user,
                 session_id: old.session,
@@ -211,6 +221,7 @@ impl Fake {
             }),
             marks,
             unclaimed,
+            login_number,
             ..Default::default()
         }
     }
@@ -453,49 +464,5 @@ impl OneChatServiceRpc for Fake {
             true => self.script(|state| state.held.push((request, responder))),
             false => self.answer(&request, responder),
         }
-    }
-}
-
-/// Methods of which only the call matters: answered with success.
-macro_rules! succeed {
-    ($service:ident: $($method:ident($request:ident) -> $answer:ident;)*) => {
-        impl $service for Fake {$(
-            fn $method(&self, call: &CallContext, _: $request) -> Result<$answer, RpcError> {
-                self.note(stringify!($method), call);
-                Ok($answer {
-                    error_code: code::SUCCESS,
-                    ..Default::default()
-                })
-            }
-        )*}
-    };
-}
-
-succeed! { FriendServiceRpc:
-    add_friend(AddFriendRequest) -> AddFriendResponse;
-    delete_friend(DeleteFriendRequest) -> DeleteFriendResponse;
-    fetch_friends(FetchFriendsRequest) -> FetchFriendsResponse;
-}
-
-succeed! { GroupServiceRpc:
-    create_group(CreateGroupRequest) -> CreateGroupResponse;
-    add_group(AddGroupRequest) -> AddGroupResponse;
-    quit_group(QuitGroupRequest) -> QuitGroupResponse;
-    delete_group(DeleteGroupRequest) -> DeleteGroupResponse;
-    fetch_groups(FetchGroupsRequest) -> FetchGroupsResponse;
-}
-
-impl GroupChatServiceRpc for Fake {
-    fn group_chat(
-        &self,
-        call: CallContext,
-        _request: GroupChatRequest,
-        responder: Responder<GroupChatResponse>,
-    ) {
-        self.note("group_chat", &call);
-        responder.complete(Ok(GroupChatResponse {
-            error_code: code::SUCCESS,
-            ..Default::default()
-        }));
     }
 }

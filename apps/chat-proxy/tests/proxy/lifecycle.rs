@@ -272,6 +272,47 @@ fn who_logs_in_while_the_bus_is_away_takes_over_from_the_older_session() {
 }
 
 #[test]
+fn a_login_that_the_bus_learns_of_late_does_not_end_a_newer_one() {
+    let setting = Setting::with(|options| options.lease_ttl = Duration::from_millis(600));
+    let other = setting.another_proxy();
+    setting.bus.refuse_to_restore(true);
+    setting.fake.script(|state| state.unclaimed_logins = true);
+    let mut older = setting.logged_in(1);
+    setting.fake.script(|state| state.unclaimed_logins = false);
+    let mut newer = Client::logged_in(other.local_addr(), 1);
+    setting.bus.refuse_to_restore(false);
+    let _: SignedOut = older.expect(MessageId::SIGNED_OUT);
+    older.expect_closed();
+    newer.expect_silence();
+}
+
+#[test]
+fn of_two_logins_that_the_bus_learns_of_late_the_older_ends() {
+    let setting = Setting::with(|options| options.lease_ttl = Duration::from_millis(600));
+    setting.bus.refuse_to_restore(true);
+    setting.fake.script(|state| state.unclaimed_logins = true);
+    let mut older = setting.logged_in(1);
+    let mut newer = setting.logged_in(1);
+    let _: SignedOut = older.expect(MessageId::SIGNED_OUT);
+    older.expect_closed();
+    setting.bus.refuse_to_restore(false);
+    wait_until("online", || setting.is_online(1));
+    newer.expect_silence();
+}
+
+#[test]
+fn a_session_that_was_replaced_by_a_claim_whose_answer_was_lost_ends() {
+    let setting = Setting::new();
+    let other = setting.another_proxy();
+    let mut older = Client::logged_in(other.local_addr(), 1);
+    setting.fake.script(|state| state.lost_claims = true);
+    let mut newer = setting.logged_in(1);
+    let _: SignedOut = older.expect(MessageId::SIGNED_OUT);
+    older.expect_closed();
+    newer.expect_silence();
+}
+
+#[test]
 fn a_drain_finishes_what_is_in_flight_and_logs_everybody_out() {
     let mut setting = Setting::new();
     let (mut busy, mut idle) = (setting.logged_in(1), setting.logged_in(2));

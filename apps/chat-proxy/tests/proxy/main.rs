@@ -4,6 +4,7 @@ mod client;
 mod cuttable_bus;
 mod delivering;
 mod fake;
+mod fake_rest;
 mod framing;
 mod lifecycle;
 mod limits;

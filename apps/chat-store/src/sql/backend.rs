@@ -137,8 +137,16 @@ impl<B: Backend> Store for B {
         self.write(|s| users::set_last_offline(s, id, at_ms))
     }
 
-    fn replace_token(&self, user: UserId, token: Option<&SessionToken>) -> Result<(), StoreError> {
-        self.write(|s| tokens::replace(s, user, token))
+    fn begin_login(&self, user: UserId, token: Option<&SessionToken>) -> Result<u64, StoreError> {
+        self.write(|s| {
+            let login = users::next_login(s, user, 0)?;
+            tokens::replace(s, user, token)?;
+            Ok(login)
+        })
+    }
+
+    fn renew_login(&self, user: UserId, beyond: u64) -> Result<u64, StoreError> {
+        self.write(|s| users::next_login(s, user, beyond))
     }
 
     fn token_owner(

@@ -50,6 +50,7 @@ migrations! {
     1 "tables"
     2 "session_token"
     3 "unchanged_for"
+    4 "last_login"
 }
 
 /// The migrations of a dialect.

@@ -36,7 +36,7 @@ pub(super) fn owner(
     token: &TokenHash,
     now_ms: i64,
 ) -> Result<Option<TokenOwner>, DbError> {
-    let sql = "SELECT u.name, u.password_hash, u.last_offline_at_ms, t.expires_at_ms \
+    let sql = "SELECT u.name, u.password_hash, u.last_offline_at_ms, u.last_login, t.expires_at_ms \
                FROM session_token t JOIN user u ON u.id = t.user_id \
                WHERE t.user_id = ? AND t.token_hash = ? AND t.expires_at_ms > ?";
     let hash = token.to_hex();
@@ -50,8 +50,9 @@ pub(super) fn owner(
             name: row.text(0)?,
             password_hash: row.text(1)?,
             last_offline_at_ms: row.optional_i64(2)?,
+            last_login: row.u64(3)?,
         },
-        expires_at_ms: row.i64(3)?,
+        expires_at_ms: row.i64(4)?,
     }))
 }
 

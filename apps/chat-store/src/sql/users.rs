@@ -30,7 +30,7 @@ pub(super) fn create(
 }
 
 pub(super) fn find(s: &mut dyn Session, id: UserId) -> Result<Option<User>, DbError> {
-    let sql = "SELECT name, password_hash, last_offline_at_ms FROM user WHERE id = ?";
+    let sql = "SELECT name, password_hash, last_offline_at_ms, last_login FROM user WHERE id = ?";
     let Some(row) = s.first(sql, &[id.into()])? else {
         return Ok(None);
     };
@@ -39,6 +39,7 @@ pub(super) fn find(s: &mut dyn Session, id: UserId) -> Result<Option<User>, DbEr
         name: row.text(0)?,
         password_hash: row.text(1)?,
         last_offline_at_ms: row.optional_i64(2)?,
+        last_login: row.u64(3)?,
     }))
 }
 
@@ -57,6 +58,15 @@ pub(super) fn set_last_offline(s: &mut dyn Session, id: UserId, at_ms: i64) -> R
     let sql = "UPDATE user SET last_offline_at_ms = ? WHERE id = ?";
     s.execute(sql, &[at_ms.into(), id.into()])?;
     Ok(())
+}
+
+/// Counts a login of a user, who is locked from here on. Its number is higher than `beyond`.
+pub(super) fn next_login(s: &mut dyn Session, id: UserId, beyond: u64) -> Result<u64, DbError> {
+    let sql = "UPDATE user SET last_login = 1 + CASE WHEN last_login < ? THEN ? ELSE last_login END \
+               WHERE id = ?";
+    s.execute(sql, &[beyond.into(), beyond.into(), id.into()])?;
+    let row = s.first("SELECT last_login FROM user WHERE id = ?", &[id.into()])?;
+    row.ok_or_else(|| DbError::unexpected("user"))?.u64(0)
 }
 
 /// Locks those of some users that exist, for what is counted per user. To be done before anything else is

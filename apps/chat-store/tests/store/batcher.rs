@@ -113,7 +113,10 @@ impl Store for Scripted {
     fn create_user(&self, _: &str, _: &str) -> Result<CreateUser, StoreError> {
         unreachable!()
     }
-    fn replace_token(&self, _: UserId, _: Option<&SessionToken>) -> Result<(), StoreError> {
+    fn begin_login(&self, _: UserId, _: Option<&SessionToken>) -> Result<u64, StoreError> {
+        unreachable!()
+    }
+    fn renew_login(&self, _: UserId, _: u64) -> Result<u64, StoreError> {
         unreachable!()
     }
     fn token_owner(

@@ -92,6 +92,7 @@ macro_rules! conformance {
             }
             tokens {
                 a_token_leads_to_its_user_until_it_expires
+                each_login_has_a_higher_number_than_those_before
                 a_newer_token_takes_the_place_of_the_older
                 a_token_ends_for_its_own_user_only
                 expired_tokens_are_deleted_a_few_at_a_time

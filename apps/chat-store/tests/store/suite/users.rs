@@ -16,6 +16,7 @@ pub(crate) fn a_registered_user_is_found(servers: &Servers) {
         name: name.clone(),
         password_hash: "$argon2id$x".into(),
         last_offline_at_ms: None,
+        last_login: 0,
     };
     assert_eq!(servers.b.user(id).unwrap(), Some(expected.clone()));
     assert_eq!(servers.b.names(&[id]).unwrap().get(&id), Some(&name));

@@ -1,0 +1,3 @@
+-- The number of the user's last login, by which logins are put in order.
+ALTER TABLE user
+    ADD COLUMN last_login INTEGER NOT NULL DEFAULT 0
