@@ -13,6 +13,7 @@
 //! | `call` | [`Call`]: the caller's end |
 //! | `flight` | a call from its first attempt to its one completion: retries, backup requests, cancellation |
 //! | `route` | the providers of one service: picking one, waiting for one |
+//! | `waiting` | the calls of a service that wait for a provider |
 //! | `endpoint` | one provider: its connections, its health, its latency |
 //! | `pool` | its connections beside the first: made, and closed when unused |
 //! | `link` | a place for a connection to a provider |
@@ -33,6 +34,7 @@ mod link;
 mod options;
 mod pool;
 mod route;
+mod waiting;
 
 pub use call::{Answer, Call, Reply};
 pub use channel::{EndpointInfo, RpcChannel};

@@ -1,6 +1,5 @@
 //! The providers of one service: picking one for a call, and waiting for one.
 
-use std::collections::VecDeque;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::Instant;
@@ -15,6 +14,7 @@ use smallvec::SmallVec;
 use super::endpoint::{Availability, Endpoint, EndpointId, EndpointState};
 use super::flight::{Attempt, Fate, Flight};
 use super::options::{Backup, ChannelOptions, Readiness};
+use super::waiting::Waiting;
 use crate::policy::backup::BackupTimer;
 use crate::policy::balance::{Load, Member, Picker};
 use crate::policy::budget::Budget;
@@ -56,8 +56,7 @@ pub(crate) struct Route {
     pub(crate) service: &'static str,
     pub(crate) common: Arc<Common>,
     snapshot: ArcSwap<Snapshot>,
-    /// Calls that wait for a provider, in their order.
-    waiting: Mutex<VecDeque<Arc<Flight>>>,
+    waiting: Waiting,
     lock: Mutex<()>,
     changed: Condvar,
     /// How long calls of each method take, for those that may be sent twice; by descriptor.
@@ -82,7 +81,7 @@ impl Route {
             service,
             common,
             snapshot: ArcSwap::from_pointee(snapshot),
-            waiting: Mutex::default(),
+            waiting: Waiting::default(),
             lock: Mutex::new(()),
             changed: Condvar::new(),
             backup_timers: RwLock::default(),
@@ -147,6 +146,7 @@ impl Route {
             let _guard = self.lock.lock();
             self.changed.notify_all();
         }
+        self.waiting.changed();
         self.serve_waiting();
     }
 
@@ -312,19 +312,11 @@ impl Route {
             flight.finish(Err(error));
             return;
         }
-        {
-            let mut waiting = self.waiting.lock();
-            if waiting.len() >= self.common.options.waiting_max {
-                waiting.retain(|flight| !flight.is_over());
-            }
-            if waiting.len() >= self.common.options.waiting_max {
-                drop(waiting);
-                let what = format!("too many calls wait for a provider of {}", self.service);
-                flight.finish(Err(RpcError::new(ErrorCode::SEND_QUEUE_FULL, what)));
-                return;
-            }
-            flight.forget_tried();
-            waiting.push_back(Arc::clone(flight));
+        flight.forget_tried();
+        if !self.waiting.push(flight, self.common.options.waiting_max) {
+            let what = format!("too many calls wait for a provider of {}", self.service);
+            flight.finish(Err(RpcError::new(ErrorCode::SEND_QUEUE_FULL, what)));
+            return;
         }
         let left = flight
             .plan
@@ -336,7 +328,7 @@ impl Route {
                 return;
             };
             if let Some(route) = route.upgrade() {
-                route.waiting.lock().retain(|one| !Arc::ptr_eq(one, &late));
+                route.waiting.remove(&late);
             }
             let what = "no provider could be reached in time";
             late.finish(Err(RpcError::new(ErrorCode::DEADLINE_EXCEEDED, what)));
@@ -351,29 +343,21 @@ impl Route {
 
     /// Sends what waits, as far as there is somebody to send to.
     fn serve_waiting(&self) {
-        loop {
-            let usable =
-                |endpoint: &Arc<Endpoint>| endpoint.availability() <= Availability::Connecting;
-            if !self.snapshot.load().endpoints.iter().any(usable) {
-                return;
-            }
-            let Some(flight) = self.waiting.lock().pop_front() else {
-                return;
-            };
+        let usable = |endpoint: &Arc<Endpoint>| endpoint.availability() <= Availability::Connecting;
+        let is_anybody = || self.snapshot.load().endpoints.iter().any(usable);
+        self.waiting.serve(is_anybody, |flight| {
             let Some(attempt) = flight.another(self.common.correlation_id()) else {
-                continue;
+                return true;
             };
             match self.dispatch(attempt, SmallVec::new()) {
-                Ok(()) => {}
+                Ok(()) => true,
                 Err(error) if error.code() == ErrorCode::SEND_QUEUE_FULL => {
                     flight.finish(Err(error));
+                    true
                 }
-                Err(_) => {
-                    self.waiting.lock().push_front(flight);
-                    return;
-                }
+                Err(_) => false,
             }
-        }
+        });
     }
 
     // ---- backup requests ----
@@ -393,16 +377,6 @@ impl Route {
             .entry(key)
             .or_insert_with(|| Arc::new(BackupTimer::new(after, Instant::now())));
         Some(Arc::clone(timer))
-    }
-}
-
-impl Drop for Route {
-    /// With the channel go the calls that wait for a provider: nobody else ends them, once the loops are gone.
-    fn drop(&mut self) {
-        for flight in self.waiting.get_mut().drain(..) {
-            let what = "the channel was dropped while the call waited for a provider";
-            flight.finish(Err(RpcError::new(ErrorCode::CONNECTION_FAILED, what)));
-        }
     }
 }
 
