@@ -174,6 +174,34 @@ fn a_client_goes_on_at_its_next_address() {
 }
 
 #[test]
+fn a_server_that_accepts_and_is_silent_is_left_for_the_next_address() {
+    let (silent, other) = (FakeServer::start(), FakeServer::start());
+    let options = ClientOptions {
+        more_addresses: vec![other.address()],
+        request_timeout: Duration::from_secs(2),
+        ..quick()
+    };
+    let (client, events) = ChatClient::connect(silent.address(), options).unwrap();
+    let login = client.login(user(1), "secret");
+    let _open = silent.accept();
+    assert_eq!(login.wait(SOON), Err(ChatError::Timeout));
+    let mut peer = other.accept();
+    let login = client.login(user(1), "secret");
+    peer.log_in();
+    login.wait(SOON).unwrap();
+
+    // So it is with the session of a user who does nothing about it.
+    drop(peer);
+    let _open_too = silent.accept();
+    other.accept().resume();
+    let mut last = next(&events);
+    while !matches!(last, Event::Reconnected { .. }) {
+        last = next(&events);
+    }
+    assert_eq!(client.user(), Some(user(1)));
+}
+
+#[test]
 fn garbage_ends_the_connection_and_the_next_one_works() {
     let server = FakeServer::start();
     let (client, events, mut peer) = signed_in(&server);
