@@ -87,9 +87,7 @@ fn folder() -> PathBuf {
 
 /// Returns the executables.
 fn build(folder: &Path, target: Option<&str>) -> Result<Vec<PathBuf>, Error> {
-    // Set by the cargo that runs this; then the same toolchain is used.
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(&cargo);
+    let mut command = nexus_testkit::cargo();
     // With a target of its own the flags do not reach build scripts.
     command
         .args(["build", "--release", "--locked", "--target", "host-tuple"])
@@ -104,7 +102,7 @@ fn build(folder: &Path, target: Option<&str>) -> Result<Vec<PathBuf>, Error> {
         Some(target) => command.args(["--bin", target]),
         None => command.arg("--bins"),
     };
-    let output = command.output().map_err(at(Path::new(&cargo)))?;
+    let output = command.output().map_err(at(Path::new("cargo")))?;
     if !output.status.success() {
         return Err(Error::Build(output.status));
     }

@@ -1,12 +1,9 @@
 //! `cargo xtask test`: all set-up and all tests.
 
-use std::env;
-use std::ffi::OsString;
 use std::fmt::Display;
-use std::process::Command;
 use std::time::Instant;
 
-use nexus_testkit::repository_root;
+use nexus_testkit::{Profile, build_binaries};
 
 use crate::{fuzz, packages};
 
@@ -22,9 +19,7 @@ pub(crate) struct Failed;
 pub(crate) fn run() -> Result<(), Failed> {
     let steps: [(&str, Step); 4] = [
         ("install what is missing", packages_step),
-        ("build all programs", || {
-            cargo(&["build", "--workspace", "--all-features", "--bins"])
-        }),
+        ("build all programs", programs_step),
         // All targets' tests and the examples in the documentation.
         ("run all tests", || {
             cargo(&["test", "--workspace", "--all-features", "--no-fail-fast"])
@@ -64,6 +59,11 @@ fn packages_step() -> Result<(), String> {
     packages::install_missing().map_err(text)
 }
 
+/// As the tests do it, which then have nothing to build.
+fn programs_step() -> Result<(), String> {
+    build_binaries(Profile::Dev).map(drop).map_err(text)
+}
+
 fn fuzz_step() -> Result<(), String> {
     let options = fuzz::Options {
         seconds: FUZZ_SECONDS,
@@ -73,13 +73,7 @@ fn fuzz_step() -> Result<(), String> {
 }
 
 fn cargo(args: &[&str]) -> Result<(), String> {
-    // Set by the cargo that runs this; then the same toolchain is used.
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let status = Command::new(cargo)
-        .args(args)
-        .current_dir(repository_root())
-        .status()
-        .map_err(text)?;
+    let status = nexus_testkit::cargo().args(args).status().map_err(text)?;
     if status.success() {
         Ok(())
     } else {

@@ -16,7 +16,7 @@ const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Says where the programs are, as cargo does when it has built them.
 const CARGO: &str = r#"#!/bin/sh
-echo "{\"reason\":\"compiler-artifact\",\"executable\":\"$(dirname "$0")/chat-server\"}"
+echo "{\"target\":{\"kind\":[\"bin\"]},\"executable\":\"$(dirname "$0")/chat-server\"}"
 "#;
 
 /// A Redis on the address of the node.

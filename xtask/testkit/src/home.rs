@@ -9,14 +9,19 @@ use crate::{Error, guardian};
 
 /// A folder that is removed when this is dropped, unless the caller named it.
 #[derive(Debug)]
-pub(crate) struct Home {
+pub struct Home {
     path: PathBuf,
     _temporary: Option<TempDir>,
 }
 
 impl Home {
-    /// Opens the named folder, creating it when needed, or makes a temporary one.
-    pub(crate) fn open(named: Option<PathBuf>, server: &str) -> Result<Self, Error> {
+    /// Opens the named folder, creating it when needed, or makes a temporary one, which is gone with this process,
+    /// however that ends.
+    ///
+    /// # Errors
+    ///
+    /// [`Error::Io`].
+    pub fn open(named: Option<PathBuf>, server: &str) -> Result<Self, Error> {
         let Some(path) = named else {
             let folder = tempfile::Builder::new()
                 .prefix(&format!("{server}-"))
@@ -38,12 +43,13 @@ impl Home {
         })
     }
 
-    pub(crate) fn path(&self) -> &Path {
+    /// Absolute.
+    pub fn path(&self) -> &Path {
         &self.path
     }
 
     /// The path of a file or folder in here.
-    pub(crate) fn join(&self, name: &str) -> PathBuf {
+    pub fn join(&self, name: &str) -> PathBuf {
         self.path.join(name)
     }
 

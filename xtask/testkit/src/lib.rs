@@ -52,10 +52,11 @@ pub mod relay;
 mod wait;
 pub mod zookeeper;
 
-pub use binaries::{Profile, build_binaries};
+pub use binaries::{Profile, build_binaries, build_binaries_with, cargo};
 pub use certificates::{Authority, ClusterFiles, Identity, ServerFiles};
 pub use cluster::{Cluster, ClusterOptions, Link, Node};
 pub use error::Error;
+pub use home::Home;
 pub use mariadb::{MariaDb, MariaDbOptions};
 pub use nginx::{Nginx, NginxConfig};
 pub use ports::free_port;
