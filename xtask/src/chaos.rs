@@ -1,13 +1,13 @@
 //! `cargo xtask chaos`: the fault program, built for speed.
 
-use std::env;
-use std::ffi::OsString;
+use std::convert::Infallible;
 use std::io;
+use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitStatus};
+use std::process::Command;
 
 use clap::Args;
-use nexus_testkit::repository_root;
+use nexus_testkit::{Profile, build_binaries_with};
 
 use crate::packages;
 
@@ -23,6 +23,9 @@ pub(crate) struct Options {
     /// Only this fault; can be given several times. A wrong name is answered with all names
     #[arg(long, value_name = "NAME")]
     fault: Vec<String>,
+    /// Encrypt everything: between clients and parts, and between the parts
+    #[arg(long)]
+    tls: bool,
     /// Keep data and logs in this folder
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
@@ -31,32 +34,35 @@ pub(crate) struct Options {
     debug: bool,
 }
 
-/// Why it did not end well.
+/// Why the program is not run.
 #[derive(Debug, thiserror::Error)]
 pub(crate) enum Error {
     /// Something is not installed.
     #[error(transparent)]
     Packages(#[from] packages::Error),
-    /// Cargo cannot be run.
-    #[error("running cargo: {0}")]
-    Cargo(#[from] io::Error),
-    /// The program has said what is wrong.
-    #[error("the fault program failed ({0})")]
-    Failed(ExitStatus),
+    /// A build failed.
+    #[error(transparent)]
+    Build(#[from] nexus_testkit::Error),
+    /// The program cannot be run.
+    #[error("running {}: {source}", program.display())]
+    NotRun { program: PathBuf, source: io::Error },
 }
 
-/// Builds the program and runs it.
-pub(crate) fn run(options: &Options) -> Result<(), Error> {
+/// Builds the program and becomes it: signals go to it and to nobody else, and how it ends is how this ends.
+pub(crate) fn run(options: &Options) -> Result<Infallible, Error> {
     packages::install_missing()?;
-    // Set by the cargo that runs this; then the same toolchain is used.
-    let cargo = env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo"));
-    let mut command = Command::new(cargo);
+    let profile = match options.debug {
+        true => Profile::Dev,
+        false => Profile::Release,
+    };
+    println!("Building ...");
+    let programs = build_binaries_with(profile, &["chat-chaos"])?;
+    let mut command = Command::new(programs.join("chat-chaos"));
     command
-        .arg("run")
-        .args((!options.debug).then_some("--release"))
-        .args(["--package", "chat-chaos", "--"])
         .args(["--minutes", &options.minutes.to_string()])
-        .args(options.debug.then_some("--debug"));
+        .arg("--programs")
+        .arg(&programs)
+        .args(options.tls.then_some("--tls"));
     if let Some(seed) = options.seed {
         command.args(["--seed", &seed.to_string()]);
     }
@@ -64,12 +70,9 @@ pub(crate) fn run(options: &Options) -> Result<(), Error> {
         command.args(["--fault", fault]);
     }
     if let Some(data) = &options.data {
-        // The program runs in another folder than this one perhaps does.
-        command.arg("--data").arg(env::current_dir()?.join(data));
+        command.arg("--data").arg(data);
     }
-    let status = command.current_dir(repository_root()).status()?;
-    match status.success() {
-        true => Ok(()),
-        false => Err(Error::Failed(status)),
-    }
+    let source = command.exec();
+    let program = programs.join("chat-chaos");
+    Err(Error::NotRun { program, source })
 }

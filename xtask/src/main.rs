@@ -39,7 +39,9 @@ fn main() -> ExitCode {
         Task::Up(options) => up::run(options).map_err(|error| error.to_string()),
         Task::Test => suite::run().map_err(|error| error.to_string()),
         Task::Fuzz(options) => fuzz::run(&options).map_err(|error| error.to_string()),
-        Task::Chaos(options) => chaos::run(&options).map_err(|error| error.to_string()),
+        Task::Chaos(options) => chaos::run(&options)
+            .map(|never| match never {})
+            .map_err(|error| error.to_string()),
     };
     match done {
         Ok(()) => ExitCode::SUCCESS,

@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use clap::Args;
 use clap::builder::RangedU64ValueParser;
-use nexus_testkit::{Cluster, ClusterOptions, Process, Profile, build_binaries};
+use nexus_testkit::{Cluster, ClusterFiles, ClusterOptions, Process, Profile, build_binaries};
 use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use signal_hook::flag;
 
@@ -136,7 +136,8 @@ fn print_welcome(cluster: &Cluster) {
     let tls = cluster.files().map(|files| {
         let ca = files.ca.certificate();
         // What it is for, should the clients know the machine by another name.
-        format!(" --tls --ca {} --server-name chat-proxy", ca.display())
+        let name = ClusterFiles::SERVER_NAME;
+        format!(" --tls --ca {} --server-name {name}", ca.display())
     });
     println!(
         "    cargo run --release -p chat-client -- {host} {}{}\n",

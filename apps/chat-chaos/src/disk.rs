@@ -7,19 +7,18 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 
 use chat_load::{Load, Shape, setup};
-use nexus_testkit::{Launch, Process, free_port};
-use tempfile::TempDir;
+use nexus_testkit::{Home, Launch, Process, free_port};
 
 use crate::Error;
 use crate::fault::Fault;
 use crate::outcome::Outcome;
 use crate::plan::Step;
-use crate::trial::{WHOLE_WITHIN, settle, talk};
+use crate::trial::{TrialOptions, WHOLE_WITHIN, settle, talk};
 use crate::watch::{self, Watch};
 
 /// Room for what a trial stores, and little enough to be filled in no time.
@@ -40,10 +39,10 @@ const MOUNT: &str = r#"mount -t tmpfs -o "$1" tmpfs "$2" && shift 2 && exec "$@"
 ///
 /// # Errors
 /// The chat cannot be started, or its disk cannot be filled. That it does not recover is an [`Outcome`].
-pub fn suffer(binaries: &Path, step: Step) -> Result<Outcome, Error> {
-    let chat = Chat::start(binaries)?;
+pub fn suffer(options: &TrialOptions, step: Step) -> Result<Outcome, Error> {
+    let chat = Chat::start(options)?;
     let roster = setup::register(&[chat.address], SHAPE)?;
-    let load: Arc<Load> = talk(vec![chat.address], &roster, SHAPE)?;
+    let load: Arc<Load> = talk(vec![chat.address], None, &roster, SHAPE)?;
     let watch = Watch::start(Arc::clone(&load))?;
     if !watch.wait_whole(std::time::Duration::from_nanos(1), WHOLE_WITHIN) {
         return Err(Error::Start("not every conversation has begun"));
@@ -65,6 +64,7 @@ pub fn suffer(binaries: &Path, step: Step) -> Result<Outcome, Error> {
         whole_after: watch::whole_after(&samples, ended),
         longest_wait: watch::longest_wait(&samples),
         reconnects: load.progress().reconnects,
+        absence: None,
         verdict: settle(&load),
     })
 }
@@ -74,14 +74,18 @@ struct Chat {
     process: Process,
     address: SocketAddr,
     disk: PathBuf,
-    _home: TempDir,
+    _home: Home,
 }
 
 impl Chat {
-    fn start(binaries: &Path) -> Result<Self, Error> {
-        let home = tempfile::tempdir()?;
-        let disk = home.path().join("disk");
-        fs::create_dir(&disk)?;
+    fn start(options: &TrialOptions) -> Result<Self, Error> {
+        let named = options
+            .data_dir
+            .as_ref()
+            .map(|folder| folder.join("chat-standalone"));
+        let home = Home::open(named, "chat-standalone")?;
+        let disk = home.join("disk");
+        fs::create_dir_all(&disk)?;
         let address = SocketAddr::from((Ipv4Addr::LOCALHOST, free_port()));
         let mut args: Vec<_> = [
             "--user",
@@ -95,14 +99,14 @@ impl Chat {
         .map(Into::into)
         .into();
         args.extend([DISK_SIZE.into(), disk.clone().into_os_string()]);
-        args.push(binaries.join("chat-standalone").into());
+        args.push(options.binaries.join("chat-standalone").into());
         args.extend(["--listen".into(), address.to_string().into()]);
         args.extend(["--data".into(), disk.clone().into_os_string()]);
         let process = Process::start(Launch {
             name: "chat-standalone".to_owned(),
             program: "/usr/bin/unshare".into(),
             args,
-            log: home.path().join("chat-standalone.log"),
+            log: home.join("chat-standalone.log"),
             ready: Box::new(|output| output.contains("The chat listens on")),
         })?;
         Ok(Self {

@@ -11,6 +11,7 @@
 //! | [`fault`] | what can be done to a chat |
 //! | [`plan`] | which faults come in which order, from a seed |
 //! | [`trial`] | a cluster under load that suffers them |
+//! | [`absence`] | a user who vanishes, as a friend sees it |
 //! | [`disk`] | a standalone chat whose disk fills up |
 //! | `watch` | how far behind the chat is, sampled |
 //! | [`outcome`] | what a fault did, as a line and as a table |
@@ -25,6 +26,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod absence;
 pub mod disk;
 pub mod fault;
 pub mod outcome;
@@ -32,6 +34,7 @@ pub mod plan;
 pub mod trial;
 mod watch;
 
+pub use absence::Absence;
 pub use fault::{Fault, Part};
 pub use outcome::{Outcome, Summary};
 pub use plan::{Form, Plan, Step};
@@ -50,6 +53,9 @@ pub enum Error {
     /// The load cannot be started.
     #[error(transparent)]
     Load(#[from] chat_load::LoadError),
+    /// A client cannot be started, or its TLS cannot be set up.
+    #[error(transparent)]
+    Net(#[from] nexus_net::Error),
     /// The system refuses something.
     #[error(transparent)]
     Io(#[from] std::io::Error),

@@ -1,7 +1,10 @@
 //! `chat-chaos`: the command line.
 
+use std::io;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
 use chat_chaos::outcome::HEADING;
@@ -9,17 +12,25 @@ use chat_chaos::{Error, Fault, Form, Plan, Summary, Trial, TrialOptions, disk};
 use chat_load::Shape;
 use clap::Parser;
 use nexus_testkit::{Profile, build_binaries};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::flag;
+
+/// The exit code when a second signal cuts the run short.
+const EXIT_INTERRUPTED: i32 = 130;
 
 /// Hurts a chat cluster under load, one fault after the other, and watches what becomes of it.
 ///
 /// Starts a cluster of its own: two servers and two proxies behind nginx, on MariaDB, Redis and ZooKeeper,
 /// with a relay on every way between them. Exits with 1 when an acknowledged message was lost, shown twice,
-/// out of order or damaged, or when service did not come back.
+/// out of order or damaged, or when service did not come back; with 2 when it could not be seen.
+///
+/// Ctrl-C ends it as the end of its time does: a fault that has begun is seen to its end. A second one ends
+/// it at once.
 #[derive(Debug, Parser)]
 #[command(version)]
 struct Options {
     /// How long; a fault that has begun is seen to its end
-    #[arg(long, default_value_t = 10)]
+    #[arg(long, default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=10_080))]
     minutes: u64,
     /// What the order and the times of the faults come from. Default: a random one, which is printed
     #[arg(long)]
@@ -33,9 +44,15 @@ struct Options {
     /// Groups, of 8 members each
     #[arg(long, default_value_t = 4)]
     groups: usize,
+    /// Encrypt everything between clients and parts, and between the parts (not the chat of `fill-disk`)
+    #[arg(long)]
+    tls: bool,
     /// Keep data and logs in this folder
     #[arg(long, value_name = "DIR")]
     data: Option<PathBuf>,
+    /// The folder of the chat's programs. Default: they are built
+    #[arg(long, value_name = "DIR", conflicts_with = "debug")]
+    programs: Option<PathBuf>,
     /// Build the chat without optimisation
     #[arg(long)]
     debug: bool,
@@ -60,12 +77,17 @@ fn run(options: Options) -> Result<bool, Error> {
         true => Fault::all(),
         false => options.fault,
     };
-    let profile = match options.debug {
-        true => Profile::Dev,
-        false => Profile::Release,
+    let binaries = match options.programs {
+        Some(folder) => folder,
+        None => build_binaries(match options.debug {
+            true => Profile::Dev,
+            false => Profile::Release,
+        })?,
     };
+    let interrupted = catch_signals()?;
+    println!("Starting ...");
     let trial_options = TrialOptions {
-        binaries: build_binaries(profile)?,
+        binaries,
         data_dir: options.data,
         shape: Shape {
             pairs: options.pairs,
@@ -74,29 +96,55 @@ fn run(options: Options) -> Result<bool, Error> {
             group_members: 8,
             idle: 0,
         },
+        tls: options.tls,
     };
     let trial = Trial::start(&trial_options)?;
     let until = Instant::now() + Duration::from_secs(60 * options.minutes);
     let mut summary = Summary::default();
-    let mut is_good = true;
-    println!("{HEADING}");
+    let mut failure = None;
+    println!("Ctrl-C ends it after the present fault, once more at once.\n\n{HEADING}");
     for step in Plan::new(seed, Form::Long, faults) {
-        if Instant::now() >= until || !is_good {
+        if Instant::now() >= until || interrupted.load(Ordering::Relaxed) {
             break;
         }
         let outcome = match step.fault {
-            Fault::FillDisk => disk::suffer(&trial_options.binaries, step)?,
-            _ => trial.suffer(step)?,
+            Fault::FillDisk => disk::suffer(&trial_options, step),
+            _ => trial.suffer(step),
         };
-        println!("{outcome}");
-        is_good = outcome.is_good();
-        summary.add(outcome);
+        match outcome {
+            Ok(outcome) => {
+                println!("{outcome}");
+                let is_good = outcome.is_good();
+                summary.add(outcome);
+                if !is_good {
+                    break;
+                }
+            }
+            Err(error) => {
+                println!("{:<26} FAILED", step.fault);
+                failure = Some(error);
+                break;
+            }
+        }
     }
-    let verdict = trial.finish();
     println!("\nThe worst of each:\n\n{summary}");
-    for example in &verdict.examples {
-        println!("    {example}");
+    // What is left of the chat would be judged, not the chat.
+    if let Some(error) = failure {
+        return Err(error);
     }
-    println!("At the end: {verdict:?}");
-    Ok(is_good && verdict.is_clean())
+    println!("Waiting for what is under way ...");
+    let verdict = trial.finish();
+    print!("At the end:\n{verdict}");
+    Ok(summary.is_good() && verdict.is_clean())
+}
+
+/// A flag the first signal sets. A second one ends this process at once, and with it all that it started.
+fn catch_signals() -> io::Result<Arc<AtomicBool>> {
+    let interrupted = Arc::new(AtomicBool::new(false));
+    for signal in [SIGINT, SIGTERM, SIGHUP] {
+        // In this order: the flag is not set yet when the first signal looks at it.
+        flag::register_conditional_shutdown(signal, EXIT_INTERRUPTED, Arc::clone(&interrupted))?;
+        flag::register(signal, Arc::clone(&interrupted))?;
+    }
+    Ok(interrupted)
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use chat_load::Verdict;
 
+use crate::absence::Absence;
 use crate::fault::Fault;
 
 /// What one fault did.
@@ -23,6 +24,8 @@ pub struct Outcome {
     pub longest_wait: Duration,
     /// Connections that clients had to make anew.
     pub reconnects: u64,
+    /// Of a user who vanished, where one did.
+    pub absence: Option<Absence>,
     /// What the checker has found from the beginning until now.
     pub verdict: Verdict,
 }
@@ -30,7 +33,8 @@ pub struct Outcome {
 impl Outcome {
     /// Whether no promise was broken and the chat recovered.
     pub fn is_good(&self) -> bool {
-        self.verdict.is_clean() && self.whole_after.is_some()
+        let is_told = self.absence.is_none_or(|absence| absence.is_good());
+        self.verdict.is_clean() && self.whole_after.is_some() && is_told
     }
 }
 
@@ -42,19 +46,27 @@ impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let verdict = match self.is_good() {
             true => "clean".to_owned(),
-            false if self.verdict.is_clean() => "NOT WHOLE".to_owned(),
-            false => format!("{} VIOLATIONS", self.verdict.violations()),
+            false if !self.verdict.is_clean() => {
+                format!("{} VIOLATIONS", self.verdict.violations())
+            }
+            false if self.whole_after.is_none() => "NOT WHOLE".to_owned(),
+            false => "NOT SEEN".to_owned(),
         };
         write!(
             f,
-            "{:<26} {}   {:>12}   {:>11}   {:>12}   {:>10}   {verdict}",
+            "{:<26} {:>7}   {:>12}   {:>11}   {:>12}   {:>10}   {verdict}",
             self.fault,
             Seconds(Some(self.held)),
             Seconds(self.whole_during),
             Seconds(self.whole_after),
             Seconds(Some(self.longest_wait)),
             self.reconnects,
-        )
+        )?;
+        let Some(absence) = self.absence else {
+            return Ok(());
+        };
+        let (gone, back) = (Seconds(absence.offline_after), Seconds(absence.back_after));
+        write!(f, " (offline after {gone}, back after {back})")
     }
 }
 
@@ -85,6 +97,11 @@ impl Summary {
             }
         }
     }
+
+    /// Whether all of them were good.
+    pub fn is_good(&self) -> bool {
+        self.rows.values().all(|row| row.worst.is_good())
+    }
 }
 
 impl Row {
@@ -96,6 +113,10 @@ impl Row {
         worst.whole_after = worse(worst.whole_after, outcome.whole_after);
         worst.longest_wait = worst.longest_wait.max(outcome.longest_wait);
         worst.reconnects = worst.reconnects.max(outcome.reconnects);
+        worst.absence = worst.absence.zip(outcome.absence).map(|(a, b)| Absence {
+            offline_after: worse(a.offline_after, b.offline_after),
+            back_after: worse(a.back_after, b.back_after),
+        });
         worst.verdict = outcome.verdict;
     }
 }
@@ -107,9 +128,9 @@ fn worse(a: Option<Duration>, b: Option<Duration>) -> Option<Duration> {
 
 impl fmt::Display for Summary {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        writeln!(f, "{HEADING}   times")?;
+        writeln!(f, "times   {HEADING}")?;
         for Row { times, worst } in self.rows.values() {
-            writeln!(f, "{worst}   {times}")?;
+            writeln!(f, "{times:>5}   {worst}")?;
         }
         Ok(())
     }
@@ -139,6 +160,7 @@ mod tests {
             whole_after: whole_after_s.map(Duration::from_secs),
             longest_wait: Duration::from_millis(2500),
             reconnects: 3,
+            absence: None,
             verdict: Verdict {
                 lost,
                 ..Verdict::default()
@@ -154,6 +176,32 @@ mod tests {
     }
 
     #[test]
+    fn a_vanished_user_has_to_go_offline_and_to_get_in_again() {
+        let with = |offline_after, back_after| Outcome {
+            absence: Some(Absence {
+                offline_after,
+                back_after,
+            }),
+            ..outcome(Some(1), 0)
+        };
+        let some = Some(Duration::from_secs(8));
+        let good = with(some, some);
+        assert!(good.is_good());
+        let words = "clean (offline after 8.0 s, back after 8.0 s)";
+        assert!(good.to_string().ends_with(words), "{good}");
+        for bad in [with(None, some), with(some, None)] {
+            assert!(!bad.is_good());
+            assert!(bad.to_string().contains("NOT SEEN"), "{bad}");
+        }
+        let mut summary = Summary::default();
+        for one in [good, with(None, some)] {
+            summary.add(one);
+        }
+        let text = summary.to_string();
+        assert!(text.contains("offline after -, back after 8.0 s"), "{text}");
+    }
+
+    #[test]
     fn the_summary_keeps_the_worst() {
         let mut summary = Summary::default();
         for after in [Some(1), Some(4), Some(2)] {
@@ -161,7 +209,7 @@ mod tests {
         }
         let text = summary.to_string();
         assert!(
-            text.contains("4.0 s") && text.contains("clean   3"),
+            text.contains("4.0 s") && text.contains("    3   vanish"),
             "{text}"
         );
         summary.add(outcome(None, 0));

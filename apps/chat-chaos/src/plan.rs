@@ -51,11 +51,13 @@ impl Plan {
 
     fn hold(&mut self, fault: Fault) -> Duration {
         let range_ms = match (self.form, fault) {
-            (_, Fault::Kill(_)) => 200..3_000,
+            (Form::Long, Fault::Kill(_)) => 200..3_000,
             (Form::Long, _) => 15_000..15_001,
+            (Form::Short, Fault::Kill(_)) => 200..1_500,
             // Until clients have noticed.
-            (Form::Short, Fault::VanishClients) => 8_000..10_000,
-            (Form::Short, _) => 2_000..4_000,
+            (Form::Short, Fault::VanishClients) => 7_000..8_000,
+            // Until calls have gone to another server.
+            (Form::Short, _) => 2_000..3_000,
         };
         Duration::from_millis(self.random.random_range(range_ms))
     }
@@ -70,9 +72,14 @@ impl Iterator for Plan {
             self.round.shuffle(&mut self.random);
         }
         let fault = self.round.pop()?;
+        let calm_ms = match self.form {
+            Form::Long => 500..1_500,
+            // Each conversation has had a message by then.
+            Form::Short => 200..600,
+        };
         Some(Step {
             fault,
-            calm: Duration::from_millis(self.random.random_range(500..1_500)),
+            calm: Duration::from_millis(self.random.random_range(calm_ms)),
             hold: self.hold(fault),
         })
     }
@@ -147,7 +154,7 @@ mod tests {
             prop_assert_eq!(kills.count(), 6);
             let steps = Plan::new(seed, Form::Short, faults.clone()).take(faults.len());
             let time: Duration = steps.map(|step| step.calm + step.hold).sum();
-            prop_assert!(time < Duration::from_secs(45), "{:?}", time);
+            prop_assert!(time < Duration::from_secs(30), "{:?}", time);
         }
     }
 

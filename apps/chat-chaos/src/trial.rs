@@ -7,15 +7,19 @@
 //!    └── Watch: how far behind is it?
 //! ```
 
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use chat_load::{Load, LoadOptions, Pace, Roster, Senders, Shape, Verdict, setup};
-use nexus_testkit::{Cluster, ClusterOptions, Process, Relay};
+use chat_store::{MySqlOptions, MySqlTls};
+use nexus_net::{ClientPemFiles, ClientTls};
+use nexus_testkit::{Cluster, ClusterFiles, ClusterOptions, Process, Relay};
 
 use crate::Error;
+use crate::absence::{self, Friends};
 use crate::fault::{Fault, PROXIES, Part, SERVERS};
 use crate::outcome::Outcome;
 use crate::plan::Step;
@@ -42,6 +46,8 @@ pub struct TrialOptions {
     pub data_dir: Option<PathBuf>,
     /// Who talks.
     pub shape: Shape,
+    /// Whether everything between clients and parts, and between the parts, is TLS.
+    pub tls: bool,
 }
 
 /// A cluster under load. Dropping it ends all of it.
@@ -49,6 +55,7 @@ pub struct Trial {
     // In this order they are dropped: those that use before those they use.
     watch: Watch,
     load: Arc<Load>,
+    friends: Friends,
     ways: [Relay; 2],
     cluster: Cluster,
 }
@@ -64,18 +71,21 @@ impl Trial {
             servers: SERVERS,
             relayed: true,
             data_dir: options.data_dir.clone(),
+            idle_timeout: Some(absence::IDLE_TIMEOUT),
+            tls: options.tls,
             ..ClusterOptions::new(options.binaries.clone())
         })?;
         let ways = [
             Relay::start(cluster.address())?,
             Relay::start(cluster.address())?,
         ];
-        let roster = setup::seed(&cluster.mariadb().url(), options.shape)?;
-        let load = talk(
-            ways.each_ref().map(Relay::address).into(),
-            &roster,
-            options.shape,
-        )?;
+        let tls = cluster.files().map(client_tls).transpose()?;
+        let store = store(&cluster);
+        let friends = setup::seed_with(store.clone(), absence::SHAPE)?;
+        let friends = Friends::of(&friends, tls.clone()).ok_or(Error::Start("no two friends"))?;
+        let roster = setup::seed_with(store, options.shape)?;
+        let connect = ways.each_ref().map(Relay::address).into();
+        let load = talk(connect, tls, &roster, options.shape)?;
         let watch = Watch::start(Arc::clone(&load))?;
         if !watch.wait_whole(Duration::from_nanos(1), WHOLE_WITHIN) {
             return Err(Error::Start("not every conversation has begun"));
@@ -83,6 +93,7 @@ impl Trial {
         Ok(Self {
             watch,
             load,
+            friends,
             ways,
             cluster,
         })
@@ -94,12 +105,20 @@ impl Trial {
     /// A part that does not come back. That the chat does not is an [`Outcome`].
     pub fn suffer(&self, step: Step) -> Result<Outcome, Error> {
         thread::sleep(step.calm);
+        let [way, other_way] = self.ways.each_ref().map(Relay::address);
+        let together = match step.fault {
+            Fault::VanishClients => Some(self.friends.enter(way, other_way)?),
+            _ => None,
+        };
         let reconnects = self.load.progress().reconnects;
         self.watch.begin();
         self.inflict(step.fault);
         // From when it was complete: what was under way before may have had another fate.
         let begun = self.watch.now();
-        thread::sleep(step.hold);
+        let at = Instant::now();
+        let absence = together.map(|friends| friends.part().watch(at, other_way));
+        let absence = absence.transpose()?;
+        thread::sleep(step.hold.saturating_sub(at.elapsed()));
         self.end(step.fault)?;
         let ended = self.watch.now();
         self.watch.wait_whole(ended, WHOLE_WITHIN);
@@ -112,6 +131,7 @@ impl Trial {
             whole_after: watch::whole_after(&samples, ended),
             longest_wait: watch::longest_wait(&samples),
             reconnects: self.load.progress().reconnects - reconnects,
+            absence,
             verdict: so_far(&self.load),
         })
     }
@@ -157,9 +177,30 @@ impl Trial {
     }
 }
 
+/// How the cluster's store is reached.
+fn store(cluster: &Cluster) -> MySqlOptions {
+    let tls = cluster.files().map(|files| MySqlTls {
+        ca: files.inner_ca.certificate(),
+        identity: Some((files.node.certificate.clone(), files.node.key.clone())),
+    });
+    MySqlOptions {
+        tls,
+        ..MySqlOptions::new(cluster.mariadb().url())
+    }
+}
+
+fn client_tls(files: &ClusterFiles) -> Result<ClientTls, nexus_net::Error> {
+    let roots = ClientPemFiles {
+        roots: files.ca.certificate(),
+        ..ClientPemFiles::default()
+    };
+    ClientTls::from_pem(&roots, ClusterFiles::SERVER_NAME)
+}
+
 /// Has the users of a roster talk, at a rate that any machine bears: what is looked for is not speed.
 pub(crate) fn talk(
-    connect: Vec<std::net::SocketAddr>,
+    connect: Vec<SocketAddr>,
+    tls: Option<ClientTls>,
     roster: &Roster,
     shape: Shape,
 ) -> Result<Arc<Load>, Error> {
@@ -168,6 +209,7 @@ pub(crate) fn talk(
         groups_per_s: shape.groups as f64 * MESSAGES_PER_S,
     };
     let options = LoadOptions {
+        tls,
         senders: Senders::All,
         silence_max: SILENCE_MAX,
         heartbeat_interval: SILENCE_MAX,

@@ -19,20 +19,25 @@ fn seed() -> u64 {
     seed
 }
 
+fn options(shape: Shape) -> TrialOptions {
+    TrialOptions {
+        binaries: build_binaries(Profile::Dev).unwrap(),
+        data_dir: None,
+        shape,
+        tls: false,
+    }
+}
+
 #[test]
 fn no_fault_loses_an_acknowledged_message_and_service_comes_back() {
     let seed = seed();
-    let trial = Trial::start(&TrialOptions {
-        binaries: build_binaries(Profile::Dev).unwrap(),
-        data_dir: None,
-        shape: Shape {
-            pairs: 12,
-            friends: 1,
-            groups: 2,
-            group_members: 4,
-            idle: 0,
-        },
-    })
+    let trial = Trial::start(&options(Shape {
+        pairs: 12,
+        friends: 1,
+        groups: 2,
+        group_members: 4,
+        idle: 0,
+    }))
     .unwrap();
     let faults = plan::sample(seed);
     let count = faults.len();
@@ -55,7 +60,7 @@ fn a_full_disk_loses_nothing_and_service_comes_back_with_the_space() {
         calm: Duration::from_millis(500),
         hold: Duration::from_secs(3),
     };
-    let outcome = disk::suffer(&build_binaries(Profile::Dev).unwrap(), step).unwrap();
+    let outcome = disk::suffer(&options(Shape::default()), step).unwrap();
     println!("{outcome}");
     assert_eq!(outcome.whole_during, None, "the disk was full");
     assert!(outcome.is_good(), "{outcome:?}");

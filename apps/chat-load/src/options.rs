@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use nexus_net::ClientTls;
 use serde::{Deserialize, Serialize};
 
 /// How a load runs.
@@ -10,6 +11,9 @@ use serde::{Deserialize, Serialize};
 pub struct LoadOptions {
     /// Where users connect, in turn; at least one.
     pub connect: Vec<SocketAddr>,
+    /// TLS, and which server to expect. Only for a load in this process: it is not passed on. Default: none.
+    #[serde(skip)]
+    pub tls: Option<ClientTls>,
     /// How fast messages are sent.
     pub pace: Pace,
     /// Who sends in a conversation. Default: the first member.
@@ -65,6 +69,7 @@ impl LoadOptions {
     pub fn new(connect: Vec<SocketAddr>, pace: Pace) -> Self {
         Self {
             connect,
+            tls: None,
             pace,
             senders: Senders::First,
             size_bytes: 64,

@@ -98,23 +98,28 @@ impl fmt::Display for Report {
             "  sent again {}, connections lost {}, fetched at the end {}, refused {}, not sent {}",
             self.sent_again, self.reconnects, self.fetched, self.refused, self.shed
         )?;
-        let found = &self.verdict;
+        write!(f, "{}", self.verdict)
+    }
+}
+
+impl fmt::Display for Verdict {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         writeln!(
             f,
             "  arrived again {} and recognised, unacknowledged at the end {}",
-            found.repeated, found.unacknowledged
+            self.repeated, self.unacknowledged
         )?;
         writeln!(
             f,
             "  lost {}, stored twice {}, out of order {}, gaps {}, corrupted {}, misdelivered {}",
-            found.lost,
-            found.stored_twice,
-            found.out_of_order,
-            found.gaps,
-            found.corrupted,
-            found.misdelivered
+            self.lost,
+            self.stored_twice,
+            self.out_of_order,
+            self.gaps,
+            self.corrupted,
+            self.misdelivered
         )?;
-        for example in &found.examples {
+        for example in &self.examples {
             writeln!(f, "    {example}")?;
         }
         Ok(())

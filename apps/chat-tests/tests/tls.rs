@@ -19,8 +19,7 @@ use nexus_testkit::{
 };
 
 const PATIENCE: Duration = Duration::from_secs(30);
-/// What the proxies' certificates are for.
-const NAME: &str = "chat-proxy";
+const NAME: &str = ClusterFiles::SERVER_NAME;
 
 fn cluster() -> (Cluster, System) {
     let cluster = Cluster::start(ClusterOptions {

@@ -145,13 +145,16 @@ pub struct ClusterFiles {
 }
 
 impl ClusterFiles {
+    /// What the proxies' certificate is for, and clients expect.
+    pub const SERVER_NAME: &str = "chat-proxy";
+
     /// The folder `tls` in `home`: authorities and the secret that are there stay, certificates are new.
     pub(crate) fn open(home: &Path) -> Result<Self, Error> {
         let folder = home.join("tls");
         let ca = Authority::open(&folder, "ca")?;
         let inner_ca = Authority::open(&folder, "inner-ca")?;
         let files = Self {
-            proxy: ca.issue("proxy", "chat-proxy")?,
+            proxy: ca.issue("proxy", Self::SERVER_NAME)?,
             node: inner_ca.issue("node", "chat-server")?,
             backend: inner_ca.issue("backend", "backend")?,
             ca,

@@ -10,7 +10,9 @@
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Deref;
+use std::panic::resume_unwind;
 use std::path::PathBuf;
+use std::thread::{self, ScopedJoinHandle};
 use std::time::Duration;
 
 use crate::certificates::ClusterFiles;
@@ -114,18 +116,27 @@ impl Cluster {
             true => IpAddr::V4(Ipv4Addr::LOCALHOST),
             false => BALANCER,
         };
-        let mariadb = MariaDb::start_with(MariaDbOptions {
-            port: None,
-            data_dir: Some(home.join("mariadb")),
-            tls: files.as_ref().map(ClusterFiles::backend),
-        })?;
-        let redis = Redis::start_with(RedisOptions {
-            port: None,
-            data_dir: Some(home.join("redis")),
-            tls: files.as_ref().map(ClusterFiles::backend),
-        })?;
-        let zookeeper =
-            ZooKeeperEnsemble::start_in(options.zookeepers, Some(home.path().to_path_buf()))?;
+        // Each of them takes seconds.
+        let (mariadb, redis, zookeeper) = thread::scope(|scope| {
+            let mariadb = scope.spawn(|| {
+                MariaDb::start_with(MariaDbOptions {
+                    port: None,
+                    data_dir: Some(home.join("mariadb")),
+                    tls: files.as_ref().map(ClusterFiles::backend),
+                })
+            });
+            let redis = scope.spawn(|| {
+                Redis::start_with(RedisOptions {
+                    port: None,
+                    data_dir: Some(home.join("redis")),
+                    tls: files.as_ref().map(ClusterFiles::backend),
+                })
+            });
+            let folder = home.path().to_path_buf();
+            let zookeeper = ZooKeeperEnsemble::start_in(options.zookeepers, Some(folder));
+            (joined(mariadb), joined(redis), zookeeper)
+        });
+        let (mariadb, redis, zookeeper) = (mariadb?, redis?, zookeeper?);
         let mut links = Links::new(options.relayed);
 
         let mut servers = Vec::with_capacity(options.servers);
@@ -289,6 +300,10 @@ impl Cluster {
         processes.push(&self.nginx);
         processes
     }
+}
+
+fn joined<T>(thread: ScopedJoinHandle<'_, T>) -> T {
+    thread.join().unwrap_or_else(|panic| resume_unwind(panic))
 }
 
 fn free_address() -> SocketAddr {

@@ -97,7 +97,10 @@ pub(super) fn tick(shared: Arc<Shared>, context: &mut LoopContext<'_>) {
             generation,
         });
         let options = Arc::new(ConnectionOptions::default());
-        let connected = context.connect(address, options, |_| handler);
+        let connected = match &shared.tls {
+            Some(tls) => context.connect_tls(address, tls, options, |_| handler),
+            None => context.connect(address, options, |_| handler),
+        };
         let mut state = shared.state.lock();
         match connected {
             Ok(id) => state.users[user].conn = Some(id),

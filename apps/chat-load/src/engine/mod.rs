@@ -23,7 +23,7 @@ mod user;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nexus_net::LoopGroup;
+use nexus_net::{ClientTls, LoopGroup};
 use parking_lot::Mutex;
 
 use self::state::{Phase, State};
@@ -79,6 +79,7 @@ pub struct Load {
 /// What the loop and the handle share.
 struct Shared {
     epoch: Instant,
+    tls: Option<ClientTls>,
     state: Mutex<State>,
 }
 
@@ -99,6 +100,7 @@ impl Load {
         }
         let shared = Arc::new(Shared {
             epoch: Instant::now(),
+            tls: options.tls.clone(),
             state: Mutex::new(State::new(options, roster)),
         });
         let loops = LoopGroup::start("load", 1)?;

@@ -7,7 +7,7 @@ mod protocol;
 mod store;
 
 pub use protocol::register;
-pub use store::seed;
+pub use store::{seed, seed_with};
 
 use crate::roster::Roster;
 

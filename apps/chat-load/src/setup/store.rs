@@ -18,9 +18,17 @@ use crate::roster::{Dealt, Participants, Roster, Shape};
 /// # Errors
 /// See [`SetupError`].
 pub fn seed(url: &str, shape: Shape) -> Result<Roster, SetupError> {
+    seed_with(MySqlOptions::new(url), shape)
+}
+
+/// [`seed`] for a database that is reached in another way than by default.
+///
+/// # Errors
+/// See [`SetupError`].
+pub fn seed_with(options: MySqlOptions, shape: Shape) -> Result<Roster, SetupError> {
     let store = MySqlStore::new(MySqlOptions {
         connections_max: THREADS,
-        ..MySqlOptions::new(url)
+        ..options
     })?;
     store.prepare_schema()?;
     let (prefix, hash) = (fresh_prefix(), cheap_hash()?);
