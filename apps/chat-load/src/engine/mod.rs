@@ -9,7 +9,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `mod.rs` | [`Load`]: the handle |
-//! | `state` | what is known and decided: frames, turns, who connects when |
+//! | `state` | what is known and decided: turns, who connects when; `heard`: what frames tell |
 //! | `user` | one user's letters and acknowledgements |
 //! | `connection` | the handler of one connection, and the tick |
 //!
