@@ -28,11 +28,12 @@
 //! Needs one Redis (or one behind a fail-over), version 5 or later; not Redis Cluster, as a
 //! script looks at the lease of the proxy that it finds in an entry.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
+use parking_lot::Mutex;
 use redis::{Cmd, FromRedisValue, Value};
 
 use crate::budgets::fact_life;
@@ -55,6 +56,8 @@ pub use tls::RedisTls;
 
 /// Most users in one `MGET` or one run of the restoring script: Redis serves nobody else meanwhile.
 const USERS_PER_COMMAND: usize = 500;
+/// Most proxies whose leases are asked for before it is known that they hold one of the users.
+const HOLDERS_EXPECTED_MAX: usize = 32;
 /// Most commands and (about) most bytes written before the replies are read.
 const COMMANDS_PER_ROUND_TRIP: usize = 1024;
 const BYTES_PER_ROUND_TRIP: usize = 1024 * 1024;
@@ -132,6 +135,8 @@ pub struct RedisBus {
     pool: Pool,
     entry_life_ms: u64,
     ping_interval: Duration,
+    /// Proxies that held users lately.
+    holders: Mutex<Vec<ProxyId>>,
 }
 
 impl RedisBus {
@@ -152,6 +157,7 @@ impl RedisBus {
             })?,
             entry_life_ms: as_ms(config.entry_life),
             ping_interval: config.ping_interval,
+            holders: Mutex::default(),
         })
     }
 
@@ -240,27 +246,47 @@ impl Bus for RedisBus {
     }
 
     fn locate(&self, users: &[i32]) -> Result<Vec<Option<SessionRef>>, BusError> {
-        let keys: Vec<String> = users.iter().map(|&user| self.keys.user(user)).collect();
+        let mut keys: Vec<String> = users.iter().map(|&user| self.keys.user(user)).collect();
+        // Nearly always the same few proxies hold everybody: their leases are asked for in the same round trip.
+        let expected = self.holders.lock().clone();
+        keys.extend(expected.iter().map(|&proxy| self.keys.lease(proxy)));
+        let mut values = self.values(&keys)?;
+        let mut leases: HashMap<ProxyId, bool> = expected
+            .into_iter()
+            .zip(values.drain(users.len()..))
+            .map(|(proxy, lease)| (proxy, lease.is_some()))
+            .collect();
         // An entry that cannot be read is nobody's: as good as absent.
-        let held: Vec<Option<SessionRef>> = self
-            .values(&keys)?
+        let held: Vec<Option<SessionRef>> = values
             .into_iter()
             .map(|entry| entry.and_then(|entry| entry.parse().ok()))
             .collect();
         let holders: HashSet<ProxyId> = held.iter().flatten().map(|held| held.proxy).collect();
-        let holders: Vec<ProxyId> = holders.into_iter().collect();
-        let leases: Vec<String> = holders
-            .iter()
-            .map(|&proxy| self.keys.lease(proxy))
-            .collect();
-        let live: HashSet<ProxyId> = holders
+        let unexpected: Vec<ProxyId> = holders
             .into_iter()
-            .zip(self.values(&leases)?)
-            .filter_map(|(proxy, lease)| lease.map(|_| proxy))
+            .filter(|proxy| !leases.contains_key(proxy))
             .collect();
+        if !unexpected.is_empty() {
+            let keys: Vec<String> = unexpected
+                .iter()
+                .map(|&proxy| self.keys.lease(proxy))
+                .collect();
+            let values = self.values(&keys)?.into_iter();
+            leases.extend(
+                unexpected
+                    .into_iter()
+                    .zip(values.map(|lease| lease.is_some())),
+            );
+            let live = leases.iter().filter(|&(_, &live)| live);
+            *self.holders.lock() = live
+                .map(|(&proxy, _)| proxy)
+                .take(HOLDERS_EXPECTED_MAX)
+                .collect();
+        }
+        let is_live = |proxy| leases.get(&proxy).copied().unwrap_or(false);
         Ok(held
             .into_iter()
-            .map(|held| held.filter(|held| live.contains(&held.proxy)))
+            .map(|held| held.filter(|held| is_live(held.proxy)))
             .collect())
     }
 
