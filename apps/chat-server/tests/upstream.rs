@@ -43,7 +43,7 @@ impl Setting {
         let store: Arc<dyn Store> = Arc::new(
             MySqlStore::new(MySqlOptions {
                 io_timeout: FAR,
-                stalled_after: Duration::from_millis(300),
+                stalled_after: Duration::from_secs(1),
                 connections_max: AT_WORK_MAX + 2,
                 ..MySqlOptions::new(mariadb.url())
             })
