@@ -81,9 +81,9 @@ impl Trial {
         ];
         let tls = cluster.files().map(client_tls).transpose()?;
         let store = store(&cluster);
-        let friends = setup::seed_with(store.clone(), absence::SHAPE)?;
+        let friends = setup::seed_with(store.clone(), absence::SHAPE, 0)?;
         let friends = Friends::of(&friends, tls.clone()).ok_or(Error::Start("no two friends"))?;
-        let roster = setup::seed_with(store, options.shape)?;
+        let roster = setup::seed_with(store, options.shape, 0)?;
         let connect = ways.each_ref().map(Relay::address).into();
         let load = talk(connect, tls, &roster, options.shape)?;
         let watch = Watch::start(Arc::clone(&load))?;

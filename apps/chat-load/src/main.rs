@@ -45,6 +45,10 @@ struct CliOptions {
     /// Of a cluster of its own: connect to the proxies, past nginx
     #[arg(long)]
     direct: bool,
+    /// Of a cluster of its own: the event loops of each of its proxies and servers. All of them share this
+    /// machine
+    #[arg(long, default_value_t = 1)]
+    loops: usize,
     /// The database to make users in, `mysql://user:password@host:port/database`. Default: that of a
     /// cluster of its own; at a chat that is there, users are registered over the protocol
     #[arg(long)]
@@ -64,6 +68,9 @@ struct CliOptions {
     /// Users who are logged in and do nothing
     #[arg(long, default_value_t = 0)]
     idle: usize,
+    /// Messages that are stored before, dealt out to all conversations. Needs the database
+    #[arg(long, default_value_t = 0)]
+    stored: usize,
     /// Messages per second over all pairs, sent at their time whatever comes back
     #[arg(long)]
     rate: Option<f64>,
@@ -117,7 +124,10 @@ fn run(options: &CliOptions) -> Result<bool, Box<dyn Error>> {
                 Some(folder) => folder.clone(),
                 None => build_binaries(Profile::Release)?,
             };
-            Some(Cluster::start(ClusterOptions::new(binaries))?)
+            Some(Cluster::start(ClusterOptions {
+                loops: Some(options.loops),
+                ..ClusterOptions::new(binaries)
+            })?)
         }
         false => None,
     };
@@ -187,7 +197,11 @@ fn roster(
 ) -> Result<Roster, setup::SetupError> {
     let own = cluster.map(|cluster| cluster.mariadb().url());
     match options.seed_store.as_ref().or(own.as_ref()) {
-        Some(url) => setup::seed(url, shape),
+        Some(url) => setup::seed(url, shape, options.stored),
+        None if options.stored > 0 => Err(setup::SetupError::Refused {
+            what: "--stored",
+            answer: "it writes to the database: say where that is with --seed-store".to_owned(),
+        }),
         None => setup::register(addresses, shape),
     }
 }

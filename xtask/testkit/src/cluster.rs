@@ -64,6 +64,8 @@ pub struct ClusterOptions {
     /// Whether the parts reach each other through relays; see [`Cluster::link`]. Nodes then know the first
     /// ZooKeeper server only. Default: no.
     pub relayed: bool,
+    /// The event loops of each node; by default the nodes' own number.
+    pub loops: Option<usize>,
     /// The proxies' `idle_timeout`; by default the proxies' own.
     pub idle_timeout: Option<Duration>,
     /// Whether everything between the parts is TLS, with certificates on both sides and a secret, and the
@@ -91,6 +93,7 @@ impl ClusterOptions {
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 0)),
             data_dir: None,
             relayed: false,
+            loops: None,
             idle_timeout: None,
             tls: false,
             binaries,
@@ -148,6 +151,7 @@ impl Cluster {
             };
             let store = links.lay(Link::ServerToMariaDb(index), mariadb.address())?;
             let backends = Backends {
+                loops: options.loops,
                 redis: redis.url_at(links.lay(Link::ServerToRedis(index), redis.address())?),
                 zookeeper: zookeepers(&zookeeper, &mut links, Link::ServerToZooKeeper(index))?,
             };
@@ -167,6 +171,7 @@ impl Cluster {
         for index in 0..options.proxies {
             let listen = free_address();
             let backends = Backends {
+                loops: options.loops,
                 redis: redis.url_at(links.lay(Link::ProxyToRedis(index), redis.address())?),
                 zookeeper: zookeepers(&zookeeper, &mut links, Link::ProxyToZooKeeper(index))?,
             };

@@ -22,8 +22,10 @@ const PROXY_CLIENTS: &str = "[clients]\n\
      requests_per_connection = \"1000000/1s\"\n\
      messages_per_user = \"1000000/1s\"\n";
 
-/// What all nodes of a cluster work with, as one of them finds it.
+/// What all nodes of a cluster have in common, as one of them finds it.
 pub(crate) struct Backends {
+    /// Event loops; the nodes' own number if `None`.
+    pub(crate) loops: Option<usize>,
     /// `redis://...`
     pub(crate) redis: String,
     /// `host:port,host:port,...`
@@ -46,12 +48,18 @@ pub(crate) fn server(
     tls: Option<&ClusterFiles>,
 ) -> String {
     let tls = tls.map(server_tls).unwrap_or_default();
-    let Backends { redis, zookeeper } = backends;
+    let Backends {
+        loops,
+        redis,
+        zookeeper,
+    } = backends;
+    let loops = loops.map(|loops| format!("loops = {loops}\n"));
     let Place { listen, reached_by } = place;
     let advertise = (reached_by != listen).then(|| format!("advertise = \"{reached_by}\"\n"));
     format!(
         "[server]\n\
          listen = \"{listen}\"\n\
+         {loops}\
          {advertise}\
          \n\
          [store]\n\
@@ -67,6 +75,7 @@ pub(crate) fn server(
          {cluster}\
          \n\
          {SERVER_CLIENTS}",
+        loops = loops.unwrap_or_default(),
         advertise = advertise.unwrap_or_default(),
         store_tls = tls.store,
         redis_tls = tls.redis,
@@ -83,11 +92,17 @@ pub(crate) fn proxy(
 ) -> String {
     let tls = tls.map(|(files, balancer)| proxy_tls(files, balancer));
     let tls = tls.unwrap_or_default();
-    let Backends { redis, zookeeper } = backends;
+    let Backends {
+        loops,
+        redis,
+        zookeeper,
+    } = backends;
+    let loops = loops.map(|loops| format!("loops = {loops}\n"));
     let idle = idle_timeout.map(|time| format!("idle_timeout = \"{}ms\"\n", time.as_millis()));
     format!(
         "[proxy]\n\
          listen = \"{listen}\"\n\
+         {loops}\
          {idle}\
          {node}\
          \n\
@@ -100,6 +115,7 @@ pub(crate) fn proxy(
          {cluster}\
          \n\
          {PROXY_CLIENTS}",
+        loops = loops.unwrap_or_default(),
         idle = idle.unwrap_or_default(),
         node = tls.node,
         redis_tls = tls.redis,

@@ -1,33 +1,39 @@
 //! Users made in the store.
 
 use std::collections::HashMap;
+use std::num::NonZeroU64;
 
 use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Argon2, Params, Version};
 use chat_store::{
-    Ack, AddFriend, ConversationId, CreateGroup, CreateUser, JoinGroup, MySqlOptions, MySqlStore,
-    Store, UserId,
+    Ack, AddFriend, AppendOutcome, ConversationId, CreateGroup, CreateUser, JoinGroup,
+    MySqlOptions, MySqlStore, NewMessage, Store, UserId,
 };
 
 use super::{PASSWORD, SetupError, THREADS, empty_roster, fresh_prefix, in_parallel};
 use crate::roster::{Dealt, Participants, Roster, Shape};
 
-/// Makes users, friendships and groups in the MySQL or MariaDB database at `url`; its schema is brought up to
-/// date. What their making has left pending counts as received.
+/// Messages of one commit.
+const BATCH: usize = 512;
+
+/// Makes users, friendships and groups in the MySQL or MariaDB database at `url`, and a history of about `stored`
+/// messages, the same number in each conversation; the schema is brought up to date. What that has left
+/// pending counts as received.
 ///
 /// # Errors
 /// See [`SetupError`].
-pub fn seed(url: &str, shape: Shape) -> Result<Roster, SetupError> {
-    seed_with(MySqlOptions::new(url), shape)
+pub fn seed(url: &str, shape: Shape, stored: usize) -> Result<Roster, SetupError> {
+    seed_with(MySqlOptions::new(url), shape, stored)
 }
 
 /// [`seed`] for a database that is reached in another way than by default.
 ///
 /// # Errors
 /// See [`SetupError`].
-pub fn seed_with(options: MySqlOptions, shape: Shape) -> Result<Roster, SetupError> {
+pub fn seed_with(options: MySqlOptions, shape: Shape, stored: usize) -> Result<Roster, SetupError> {
     let store = MySqlStore::new(MySqlOptions {
-        connections_max: THREADS,
+        // The store keeps some of them for messages.
+        connections_max: 2 * THREADS,
         ..options
     })?;
     store.prepare_schema()?;
@@ -61,6 +67,13 @@ pub fn seed_with(options: MySqlOptions, shape: Shape) -> Result<Roster, SetupErr
         found_group(&store, &prefix, &groups[index])
     })?;
     roster.conversations.extend(made);
+    let each = stored / roster.conversations.len().max(1);
+    let last = in_parallel(roster.conversations.len(), |index| {
+        talk(&store, &roster.conversations[index], each)
+    })?;
+    for (conversation, last_sequence) in roster.conversations.iter_mut().zip(last) {
+        conversation.last_sequence = last_sequence;
+    }
     acknowledge_all(&store, &roster)?;
     Ok(roster)
 }
@@ -91,6 +104,35 @@ fn found_group(
     })
 }
 
+/// Stores `count` messages of the first member; returns the newest sequence.
+fn talk(store: &MySqlStore, talk: &Participants, count: usize) -> Result<u64, SetupError> {
+    // Those of the load count from 1.
+    const FIRST_ID: u64 = 1 << 62;
+    let first = talk.members.first().and_then(|&id| UserId::new(id));
+    let (Some(conversation), Some(sender)) = (talk.conversation(), first) else {
+        return Err(unexpected("a message", "it would have no conversation"));
+    };
+    let message = |_| NewMessage {
+        conversation,
+        sender,
+        // A user may be the first of several conversations.
+        client_message_id: NonZeroU64::new(FIRST_ID | rand::random_range(0..FIRST_ID)),
+        content: "x".repeat(64),
+        client_time: String::new(),
+    };
+    let mut last_sequence = talk.last_sequence;
+    for begun in (0..count).step_by(BATCH) {
+        let batch: Vec<_> = (begun..count.min(begun + BATCH)).map(message).collect();
+        for outcome in store.append(&batch, &[])? {
+            match outcome {
+                AppendOutcome::Committed { stamp, .. } => last_sequence = stamp.sequence,
+                other => return Err(unexpected("a message", &format!("{other:?}"))),
+            }
+        }
+    }
+    Ok(last_sequence)
+}
+
 /// Otherwise every login would begin with the news of its own group.
 fn acknowledge_all(store: &MySqlStore, roster: &Roster) -> Result<(), SetupError> {
     let mut acks: HashMap<(UserId, ConversationId), u64> = HashMap::new();
@@ -106,7 +148,7 @@ fn acknowledge_all(store: &MySqlStore, roster: &Roster) -> Result<(), SetupError
         sequence,
     };
     let acks: Vec<_> = acks.into_iter().map(ack).collect();
-    for some in acks.chunks(512) {
+    for some in acks.chunks(BATCH) {
         store.append(&[], some)?;
     }
     Ok(())
