@@ -112,7 +112,7 @@ impl Services {
         let sent = message.clone();
         let on_done = move |result| {
             answer(outcome(result, store_failed, sent, |job| {
-                publisher.publish(job);
+                publisher.hold(job);
             }));
         };
         if let Err(QueueFull(on_done)) = self.writer.submit(message, Box::new(on_done)) {

@@ -87,6 +87,7 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
     options.writer.queue_max = raw.limits.unstored_messages;
     options.writer.queue_bytes_max = raw.limits.unstored_bytes;
     options.writer.batch_max = raw.limits.batch_messages;
+    options.writer.commit_interval = raw.limits.commit_interval;
     raw.clients.check(&mut problems);
     options.clients = raw.clients;
     options.login_policy = match raw.server.login_policy {
@@ -275,6 +276,8 @@ struct RawLimits {
     unstored_messages: usize,
     unstored_bytes: usize,
     batch_messages: usize,
+    #[serde(with = "config::duration")]
+    commit_interval: Duration,
 }
 
 impl Default for RawLimits {
@@ -285,6 +288,7 @@ impl Default for RawLimits {
             unstored_messages: 65_536,
             unstored_bytes: 64 << 20,
             batch_messages: 512,
+            commit_interval: Duration::from_millis(5),
         }
     }
 }

@@ -203,7 +203,12 @@ impl ChatServer {
         loops: Arc<LoopGroup>,
     ) -> Result<Self, ServerError> {
         prepare_schema(&store)?;
-        let writer = Arc::new(MessageWriter::start(Arc::clone(&store), options.writer)?);
+        let publisher = Publisher::start(Arc::clone(&store), Arc::clone(&bus))?;
+        // All of a batch, as soon as its last message is answered.
+        let release = publisher.clone();
+        let after_batch = Box::new(move || release.release());
+        let writer = MessageWriter::start(Arc::clone(&store), options.writer, after_batch)?;
+        let writer = Arc::new(writer);
         let waiting = Arc::downgrade(&writer);
         store.on_away(Box::new(move || {
             if let Some(writer) = waiting.upgrade() {
@@ -211,7 +216,7 @@ impl ChatServer {
             }
         }));
         let services = Arc::new(Services {
-            publisher: Publisher::start(Arc::clone(&store), Arc::clone(&bus))?,
+            publisher,
             limits: Limits::new(Arc::clone(&bus), options.clients.clone()),
             store,
             bus,

@@ -6,29 +6,23 @@
 //! queue full stays pending in the store, and proxies fetch it. Ends of sessions stand in a list of their own: they
 //! go out first, and pushes that fill the queue cost none.
 
+mod queue;
+
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
 use chat_bus::{Bus, BusError, MESSAGE_BYTES_MAX, ProxyId, SessionRef};
 use chat_proto::messages::{BusMessage, EndSession, Push};
 use chat_store::{ConversationId, Store, StoreError, StoredMessage, UserId};
-use crossbeam_channel::{Receiver, Sender, bounded};
-use parking_lot::Mutex;
 use prost::Message;
 
 use crate::convert;
 use crate::log_limit::LogLimit;
+use queue::Queue;
 
-/// Jobs that may wait, and the bytes of their texts.
-const QUEUE_MAX: usize = 65_536;
-const QUEUE_BYTES_MAX: usize = 64 << 20;
-/// Ends of sessions that may wait. Each comes of a claim that the bus has granted, so there are no more while it is
-/// away.
-const ENDS_MAX: usize = 65_536;
 /// Jobs published together.
 const BATCH_MAX: usize = 1024;
 /// The pause before a batch is tried again that found bus or store away, and the longest one.
@@ -37,8 +31,6 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A bus message is closed when it has grown beyond this; a push is smaller than the rest.
 const BUS_MESSAGE_BYTES: usize = MESSAGE_BYTES_MAX / 2;
 
-static QUEUE_IS_FULL: LogLimit = LogLimit::new();
-static TOO_MANY_ENDS: LogLimit = LogLimit::new();
 static NOT_PUBLISHED: LogLimit = LogLimit::new();
 
 /// Something to tell to proxies.
@@ -49,10 +41,6 @@ pub(crate) enum Job {
     ToMembers(StoredMessage, Arc<[UserId]>),
     /// A message that was committed earlier, to be read from the store first.
     Stored(ConversationId, u64),
-    /// There are ends of sessions.
-    Ends,
-    /// Everything before has been published.
-    Flush(Sender<()>),
 }
 
 impl Job {
@@ -60,7 +48,7 @@ impl Job {
     fn bytes(&self) -> usize {
         match self {
             Self::Message(message) | Self::ToMembers(message, _) => message.content.len(),
-            Self::Stored(..) | Self::Ends | Self::Flush(_) => 0,
+            Self::Stored(..) => 0,
         }
     }
 }
@@ -74,94 +62,84 @@ pub(crate) enum End {
     Resumed,
 }
 
+/// The way to the publisher's thread, which ends with the last of these.
 #[derive(Clone)]
 pub(crate) struct Publisher {
-    sender: Sender<Job>,
-    queued: Arc<Queued>,
+    owner: Arc<Owner>,
 }
 
-/// What the publishers and their thread share: it ends when it is the last to hold it.
-#[derive(Default)]
-struct Queued {
-    bytes: AtomicUsize,
-    ends: Mutex<Vec<(UserId, SessionRef, End)>>,
+struct Owner {
+    queue: Arc<Queue>,
+}
+
+impl Drop for Owner {
+    fn drop(&mut self) {
+        self.queue.close();
+    }
 }
 
 impl Publisher {
-    /// Starts the thread; it ends when the publisher is dropped.
+    /// Starts the thread.
     pub(crate) fn start(store: Arc<dyn Store>, bus: Arc<dyn Bus>) -> std::io::Result<Self> {
-        let (sender, jobs) = bounded(QUEUE_MAX);
-        let queued = Arc::<Queued>::default();
+        let publisher = Self::on(Arc::default());
         let worker = Worker {
             store,
             bus,
-            jobs,
-            queued: Arc::clone(&queued),
+            queue: Arc::clone(&publisher.owner.queue),
         };
         std::thread::Builder::new()
             .name("publisher".into())
             .spawn(move || worker.run())?;
-        Ok(Self { sender, queued })
+        Ok(publisher)
+    }
+
+    fn on(queue: Arc<Queue>) -> Self {
+        Self {
+            owner: Arc::new(Owner { queue }),
+        }
     }
 
     /// Queues a job. Never blocks.
     pub(crate) fn publish(&self, job: Job) {
-        let bytes = job.bytes();
-        let before = self.queued.bytes.fetch_add(bytes, Ordering::AcqRel);
-        let fits = bytes == 0 || before + bytes <= QUEUE_BYTES_MAX;
-        if !fits || self.sender.try_send(job).is_err() {
-            self.queued.bytes.fetch_sub(bytes, Ordering::AcqRel);
-            if QUEUE_IS_FULL.allows() {
-                log::warn!("the publisher's queue is full; a push is left to be fetched");
-            }
-        }
+        self.hold(job);
+        self.release();
+    }
+
+    /// Queues a job that is one of many: it goes out after [`release`](Self::release) at the latest. Never blocks.
+    pub(crate) fn hold(&self, job: Job) {
+        self.owner.queue.add(job);
+    }
+
+    /// Has what was held published.
+    pub(crate) fn release(&self) {
+        self.owner.queue.wake();
     }
 
     /// Tells the proxy of `session` that it has lost its user to another one: before the pushes that wait. Never
     /// blocks. What finds the list full is left to the proxy, which compares its sessions with the bus.
     pub(crate) fn end_session(&self, user: UserId, session: SessionRef, end: End) {
-        let mut ends = self.queued.ends.lock();
-        if ends.len() >= ENDS_MAX {
-            if TOO_MANY_ENDS.allows() {
-                log::warn!("too many ends of sessions wait; one is left to be found");
-            }
-            return;
-        }
-        ends.push((user, session, end));
-        drop(ends);
-        // Full means that the thread is about to look anyway.
-        let _ = self.sender.try_send(Job::Ends);
+        self.owner.queue.add_end(user, session, end);
+        self.owner.queue.wake();
     }
 
     /// Waits until what was queued is published.
     pub(crate) fn finish(&self, deadline: Duration) {
-        let (done, flushed) = bounded(1);
-        if self.sender.send_timeout(Job::Flush(done), deadline).is_ok() {
-            let _ = flushed.recv_timeout(deadline);
-        }
+        self.release();
+        self.owner.queue.wait_idle(deadline);
     }
 }
 
 struct Worker {
     store: Arc<dyn Store>,
     bus: Arc<dyn Bus>,
-    jobs: Receiver<Job>,
-    queued: Arc<Queued>,
+    queue: Arc<Queue>,
 }
 
 impl Worker {
     fn run(self) {
-        while let Ok(first) = self.jobs.recv() {
-            let mut batch = vec![first];
-            batch.extend(self.jobs.try_iter().take(BATCH_MAX - 1));
+        while let Some(batch) = self.queue.take(BATCH_MAX) {
             self.publish_when_possible(&batch);
-            let bytes = batch.iter().map(Job::bytes).sum();
-            self.queued.bytes.fetch_sub(bytes, Ordering::AcqRel);
-            for job in batch {
-                if let Job::Flush(done) = job {
-                    let _ = done.send(());
-                }
-            }
+            self.queue.done(&batch);
         }
     }
 
@@ -169,7 +147,7 @@ impl Worker {
     fn publish_when_possible(&self, batch: &[Job]) {
         let mut pause = PAUSE_MIN;
         while let Err(error) = self.publish_ends().and_then(|()| self.publish(batch)) {
-            let again = error.is_unavailable() && Arc::strong_count(&self.queued) > 1;
+            let again = error.is_unavailable() && !self.queue.is_closed();
             if NOT_PUBLISHED.allows() {
                 let then = if again {
                     "wait"
@@ -179,6 +157,9 @@ impl Worker {
                 log::warn!("pushes {then}: {error}");
             }
             if !again {
+                if self.queue.is_closed() {
+                    self.queue.told(usize::MAX);
+                }
                 return;
             }
             std::thread::sleep(pause);
@@ -188,7 +169,7 @@ impl Worker {
 
     /// Those that could not be told because the bus is away go on waiting.
     fn publish_ends(&self) -> Result<(), NotPublished> {
-        let ends = self.queued.ends.lock().clone();
+        let ends = self.queue.ends();
         if ends.is_empty() {
             return Ok(());
         }
@@ -201,7 +182,7 @@ impl Worker {
             .publish(&outgoing.finish())
             .map_err(NotPublished::from);
         if !published.as_ref().is_err_and(NotPublished::is_unavailable) {
-            self.queued.ends.lock().drain(..ends.len());
+            self.queue.told(ends.len());
         }
         published
     }
@@ -229,7 +210,6 @@ impl Worker {
                         pushes.push((Cow::Owned(message), recipients));
                     }
                 }
-                Job::Ends | Job::Flush(_) => {}
             }
         }
         let users: BTreeSet<i32> = pushes
@@ -350,6 +330,7 @@ mod tests {
     use chat_store::SqliteStore;
     use nexus_testkit::Redis;
 
+    use super::queue::{ENDS_MAX, QUEUE_BYTES_MAX, QUEUE_MAX};
     use super::*;
 
     /// From user 1 to user 2.
@@ -370,23 +351,23 @@ mod tests {
 
     #[test]
     fn the_queue_is_bounded_in_jobs_and_in_bytes() {
-        let (sender, jobs) = bounded(QUEUE_MAX);
-        let publisher = Publisher {
-            sender,
-            queued: Arc::default(),
-        };
+        let queue = Arc::<Queue>::default();
+        let publisher = Publisher::on(Arc::clone(&queue));
         const LARGE: usize = 64 << 10;
         for _ in 0..QUEUE_BYTES_MAX / LARGE + 10 {
             publisher.publish(message("x".repeat(LARGE)));
         }
-        assert_eq!(jobs.len(), QUEUE_BYTES_MAX / LARGE);
+        let waiting = queue.waiting();
+        assert_eq!(waiting, (QUEUE_BYTES_MAX / LARGE, QUEUE_BYTES_MAX, 0));
         // Full of bytes, not of jobs.
         for _ in 0..QUEUE_MAX {
             publisher.publish(message(String::new()));
         }
-        assert_eq!(jobs.len(), QUEUE_MAX);
-        let bytes = publisher.queued.bytes.load(Ordering::Acquire);
-        assert_eq!(bytes, QUEUE_BYTES_MAX);
+        assert_eq!(queue.waiting(), (QUEUE_MAX, QUEUE_BYTES_MAX, 0));
+        let batch = queue.take(10).unwrap();
+        queue.done(&batch);
+        let left = (QUEUE_MAX - 10, QUEUE_BYTES_MAX - 10 * LARGE, 0);
+        assert_eq!(queue.waiting(), left);
     }
 
     #[test]
@@ -405,16 +386,12 @@ mod tests {
         bus.renew_lease(proxy, FAR).unwrap();
         bus.claim(user.get(), session(1), 1, LoginPolicy::NewerWins)
             .unwrap();
-        let (sender, jobs) = bounded(QUEUE_MAX);
-        let publisher = Publisher {
-            sender,
-            queued: Arc::default(),
-        };
+        let queue = Arc::<Queue>::default();
+        let publisher = Publisher::on(Arc::clone(&queue));
         let worker = Worker {
             store: Arc::new(SqliteStore::in_memory().unwrap()),
             bus,
-            jobs,
-            queued: Arc::clone(&publisher.queued),
+            queue: Arc::clone(&queue),
         };
 
         redis.pause();
@@ -443,24 +420,43 @@ mod tests {
             (told.first(), pushes[0].user_ids.as_slice()),
             (Some(&1), &[2][..])
         );
-        assert!(publisher.queued.ends.lock().is_empty());
+        assert_eq!(queue.waiting().2, 0);
         drop((publisher, redis));
         worker.join().unwrap();
     }
 
     #[test]
     fn ends_of_sessions_are_bounded() {
-        let (sender, _jobs) = bounded(1);
-        let publisher = Publisher {
-            sender,
-            queued: Arc::default(),
-        };
+        let queue = Arc::<Queue>::default();
+        let publisher = Publisher::on(Arc::clone(&queue));
         let proxy = ProxyId::from_u64(7);
         for session in 0..=ENDS_MAX as u64 {
             let session = SessionRef { proxy, session };
             publisher.end_session(UserId::new(1).unwrap(), session, End::Resumed);
         }
-        assert_eq!(publisher.queued.ends.lock().len(), ENDS_MAX);
+        assert_eq!(queue.waiting(), (0, 0, ENDS_MAX));
+    }
+
+    #[test]
+    fn what_is_held_goes_out_together() {
+        let queue = Arc::<Queue>::default();
+        let publisher = Publisher::on(Arc::clone(&queue));
+        let thread = std::thread::spawn(move || {
+            let mut sizes = Vec::new();
+            while let Some(batch) = queue.take(BATCH_MAX) {
+                sizes.push(batch.len());
+                queue.done(&batch);
+            }
+            sizes
+        });
+        for _ in 0..100 {
+            for _ in 0..5 {
+                publisher.hold(message(String::new()));
+            }
+            publisher.finish(Duration::from_secs(30));
+        }
+        drop(publisher);
+        assert_eq!(thread.join().unwrap(), [5; 100]);
     }
 
     #[test]

@@ -6,9 +6,10 @@
 //! acknowledge ─► acks ──┘    (one commit at a time)
 //! ```
 //!
-//! A commit costs a sync of the disk however many rows it holds. So under load batches grow by
-//! themselves until the database keeps up, and an idle chat commits each message at once. No thread
-//! waits for a commit but the writer.
+//! A commit costs a sync of the disk and several statements however many rows it holds. So under load batches
+//! grow by themselves until the database keeps up, and commits begin at a minimal distance from each other
+//! (`commit_interval`): a chat that is idle commits each message at once, a busy one does not spend its
+//! processors on commits of a few messages each. No thread waits for a commit but the writer.
 
 mod queue;
 
@@ -40,6 +41,9 @@ pub struct WriterOptions {
     pub queue_bytes_max: usize,
     /// Messages in one commit at most, and as many acknowledgements. Default 512.
     pub batch_max: usize,
+    /// How long after the last commit began the next one begins at the earliest, unless `batch_max` messages
+    /// wait. Default 5 ms.
+    pub commit_interval: Duration,
     /// Acknowledgements that may wait, counted by user and conversation. Default 65,536.
     pub acks_max: usize,
     /// How long acknowledgements are gathered before they go with a commit: they cost it several
@@ -50,12 +54,20 @@ pub struct WriterOptions {
     pub ack_retry_max: Duration,
 }
 
+impl WriterOptions {
+    /// A batch holds at least one.
+    fn count_max(&self) -> usize {
+        self.batch_max.max(1)
+    }
+}
+
 impl Default for WriterOptions {
     fn default() -> Self {
         Self {
             queue_max: 65_536,
             queue_bytes_max: 64 << 20,
             batch_max: 512,
+            commit_interval: Duration::from_millis(5),
             acks_max: 65_536,
             ack_flush: Duration::from_millis(100),
             ack_retry_max: Duration::from_secs(5),
@@ -97,11 +109,16 @@ pub struct MessageWriter {
 }
 
 impl MessageWriter {
-    /// Starts the writer thread, named `message-writer`.
+    /// Starts the writer thread, named `message-writer`. It calls `after_batch` when the callbacks of a batch have
+    /// been called; that must not block either.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub fn start(store: Arc<dyn Store>, options: WriterOptions) -> std::io::Result<Self> {
+    pub fn start(
+        store: Arc<dyn Store>,
+        options: WriterOptions,
+        after_batch: Box<dyn Fn() + Send>,
+    ) -> std::io::Result<Self> {
         let shared = Arc::new(Shared {
             options,
             state: Mutex::default(),
@@ -110,6 +127,7 @@ impl MessageWriter {
         });
         let writer = Writer {
             store,
+            after_batch,
             shared: Arc::clone(&shared),
         };
         thread::Builder::new()
@@ -131,8 +149,12 @@ impl MessageWriter {
             return Err(QueueFull(submitted.on_done));
         }
         state.queue.push(submitted);
+        let queued = state.queue.len();
         drop(state);
-        self.shared.changed.notify_one();
+        // Between the two the writer is at work, or waits for the time of the next commit.
+        if queued == 1 || queued == self.shared.options.count_max() {
+            self.shared.changed.notify_one();
+        }
         Ok(())
     }
 
@@ -218,6 +240,8 @@ struct State {
     queue: Queue,
     acks: WaitingAcks,
     phase: Phase,
+    /// When the next batch may be taken though it is not full.
+    next_commit: Option<Instant>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq, Default)]
@@ -305,6 +329,7 @@ impl WaitingAcks {
 /// The thread.
 struct Writer {
     store: Arc<dyn Store>,
+    after_batch: Box<dyn Fn() + Send>,
     shared: Arc<Shared>,
 }
 
@@ -312,19 +337,30 @@ impl Writer {
     fn run(self) {
         while let Some((messages, acks)) = self.next() {
             self.store_batch(messages, acks);
+            (self.after_batch)();
         }
         self.shared.finished.notify_all();
     }
 
     /// Waits for something to store; `None` when there is and will be nothing.
     fn next(&self) -> Option<(Vec<Submitted>, Vec<Ack>)> {
-        let count_max = self.shared.options.batch_max.max(1);
+        let options = &self.shared.options;
+        let count_max = options.count_max();
         let mut state = self.shared.state.lock();
         loop {
             let now = Instant::now();
             let draining = state.phase != Phase::Running;
             let acks_due = state.acks.due.is_some_and(|due| draining || due <= now);
             if !state.queue.is_empty() || acks_due {
+                let too_early = state.next_commit.filter(|&next| now < next);
+                if let Some(next) = too_early
+                    && state.queue.len() < count_max
+                    && !draining
+                {
+                    self.shared.changed.wait_until(&mut state, next);
+                    continue;
+                }
+                state.next_commit = Some(now + options.commit_interval);
                 let messages = state.queue.take(count_max);
                 let acks = match acks_due {
                     true => state.acks.take(count_max, now),

@@ -16,7 +16,7 @@ const WAIT_MAX: Duration = Duration::from_secs(20);
 type Answer = Result<AppendOutcome, StoreError>;
 
 fn start(store: Arc<dyn Store>, options: WriterOptions) -> MessageWriter {
-    MessageWriter::start(store, options).unwrap()
+    MessageWriter::start(store, options, Box::new(|| ())).unwrap()
 }
 
 /// Submits and returns where the answer arrives.
@@ -276,6 +276,33 @@ fn what_queued_during_a_commit_goes_with_the_next() {
             .into_iter()
             .all(|one| answer(one) == Ok(AppendOutcome::NotMember))
     );
+}
+
+#[test]
+fn commits_keep_their_distance_unless_they_are_full_or_the_last() {
+    let store = Scripted::new(Script::default());
+    let (ann, _, conversation) = ids();
+    let options = WriterOptions {
+        batch_max: 5,
+        commit_interval: Duration::from_secs(3600),
+        ..WriterOptions::default()
+    };
+    let writer = start(Arc::clone(&store) as Arc<dyn Store>, options);
+    let mut answers = vec![submit(&writer, pong(conversation, ann))];
+    store.arrived(1);
+    for batches in [2, 3] {
+        answers.extend((0..5).map(|_| submit(&writer, pong(conversation, ann))));
+        store.arrived(batches);
+    }
+    answers.extend((0..2).map(|_| submit(&writer, pong(conversation, ann))));
+    assert_eq!(writer.shutdown(WAIT_MAX), Shutdown::Drained);
+    let sizes: Vec<_> = store
+        .arrived(4)
+        .iter()
+        .map(|(messages, _)| messages.len())
+        .collect();
+    assert_eq!(sizes, [1, 5, 5, 2]);
+    assert!(answers.into_iter().all(|one| answer(one).is_ok()));
 }
 
 #[test]

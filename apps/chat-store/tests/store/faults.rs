@@ -200,7 +200,8 @@ fn a_writer_gives_back_what_waits_behind_a_commit_that_hangs() {
     let store = Arc::new(MySqlStore::new(options).unwrap());
     store.prepare_schema().unwrap();
     let (ann, _, conversation) = suite::pair(&*store);
-    let writer = MessageWriter::start(store.clone(), WriterOptions::default()).unwrap();
+    let writer =
+        MessageWriter::start(store.clone(), WriterOptions::default(), Box::new(|| ())).unwrap();
     let writer = Arc::new(writer);
     let to_fail = Arc::downgrade(&writer);
     store.on_away(Box::new(move || {
