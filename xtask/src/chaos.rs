@@ -15,7 +15,7 @@ use crate::packages;
 #[derive(Debug, Args)]
 pub(crate) struct Options {
     /// How long; a fault that has begun is seen to its end
-    #[arg(long, default_value_t = 10, value_name = "N")]
+    #[arg(long, default_value_t = 10, value_name = "N", value_parser = clap::value_parser!(u64).range(1..=10_080))]
     minutes: u64,
     /// Do the same faults in the same order as the run that printed this
     #[arg(long)]
@@ -23,7 +23,7 @@ pub(crate) struct Options {
     /// Only this fault; can be given several times. A wrong name is answered with all names
     #[arg(long, value_name = "NAME")]
     fault: Vec<String>,
-    /// Encrypt everything: between clients and parts, and between the parts
+    /// Encrypt everything between clients and parts, and between the parts (not the chat of `fill-disk`)
     #[arg(long)]
     tls: bool,
     /// Keep data and logs in this folder

@@ -24,6 +24,8 @@ pub(crate) const SHAPE: Shape = Shape {
 /// How long the proxies wait for a word of a client: above the load's own patience, so that its users are never
 /// taken for gone.
 pub(crate) const IDLE_TIMEOUT: Duration = Duration::from_secs(8);
+/// How often the two say a word.
+const HEARTBEAT_INTERVAL: Duration = Duration::from_secs(2);
 /// What may be added to it until a friend sees that the user is gone.
 const NEWS_WITHIN: Duration = Duration::from_secs(5);
 /// For a login, and for its news.
@@ -41,9 +43,11 @@ pub struct Absence {
 }
 
 impl Absence {
-    /// Whether the friend saw the user go, and come back.
+    /// Whether the friend saw the user go, for being silent and not for a goodbye that was heard after all, and come
+    /// back.
     pub fn is_good(&self) -> bool {
-        self.offline_after.is_some() && self.back_after.is_some()
+        let for_silence = IDLE_TIMEOUT.saturating_sub(HEARTBEAT_INTERVAL);
+        self.offline_after.is_some_and(|after| after >= for_silence) && self.back_after.is_some()
     }
 }
 
@@ -107,7 +111,7 @@ impl Friends {
     fn log_in(&self, user: UserId, way: SocketAddr) -> Result<Option<ChatClient>, Error> {
         let options = ClientOptions {
             tls: self.tls.clone(),
-            heartbeat_interval: IDLE_TIMEOUT / 4,
+            heartbeat_interval: HEARTBEAT_INTERVAL,
             ..ClientOptions::default()
         };
         // Nobody reads the events: there are no messages.

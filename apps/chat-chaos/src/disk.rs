@@ -65,6 +65,7 @@ pub fn suffer(options: &TrialOptions, step: Step) -> Result<Outcome, Error> {
         longest_wait: watch::longest_wait(&samples),
         reconnects: load.progress().reconnects,
         absence: None,
+        fallen: Vec::new(),
         verdict: settle(&load),
     })
 }

@@ -59,6 +59,9 @@ pub enum Error {
     /// The system refuses something.
     #[error(transparent)]
     Io(#[from] std::io::Error),
+    /// The run was ended before the first fault.
+    #[error("ended before anything was done to the chat")]
+    Interrupted,
     /// The chat does not work although nothing was done to it.
     #[error("the chat does not work before it is hurt: {0}")]
     Start(&'static str),

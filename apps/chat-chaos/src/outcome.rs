@@ -26,6 +26,8 @@ pub struct Outcome {
     pub reconnects: u64,
     /// Of a user who vanished, where one did.
     pub absence: Option<Absence>,
+    /// Parts that have ended by themselves; their twins may have hidden it.
+    pub fallen: Vec<String>,
     /// What the checker has found from the beginning until now.
     pub verdict: Verdict,
 }
@@ -34,7 +36,8 @@ impl Outcome {
     /// Whether no promise was broken and the chat recovered.
     pub fn is_good(&self) -> bool {
         let is_told = self.absence.is_none_or(|absence| absence.is_good());
-        self.verdict.is_clean() && self.whole_after.is_some() && is_told
+        let stands = self.fallen.is_empty();
+        self.verdict.is_clean() && self.whole_after.is_some() && is_told && stands
     }
 }
 
@@ -50,6 +53,7 @@ impl fmt::Display for Outcome {
                 format!("{} VIOLATIONS", self.verdict.violations())
             }
             false if self.whole_after.is_none() => "NOT WHOLE".to_owned(),
+            false if !self.fallen.is_empty() => format!("FELL: {}", self.fallen.join(", ")),
             false => "NOT SEEN".to_owned(),
         };
         write!(
@@ -98,9 +102,14 @@ impl Summary {
         }
     }
 
-    /// Whether all of them were good.
+    /// Whether there were any, and all of them were good.
     pub fn is_good(&self) -> bool {
-        self.rows.values().all(|row| row.worst.is_good())
+        !self.is_empty() && self.rows.values().all(|row| row.worst.is_good())
+    }
+
+    /// Whether nothing was done.
+    pub fn is_empty(&self) -> bool {
+        self.rows.is_empty()
     }
 }
 
@@ -117,6 +126,7 @@ impl Row {
             offline_after: worse(a.offline_after, b.offline_after),
             back_after: worse(a.back_after, b.back_after),
         });
+        worst.fallen.extend(outcome.fallen);
         worst.verdict = outcome.verdict;
     }
 }
@@ -161,6 +171,7 @@ mod tests {
             longest_wait: Duration::from_millis(2500),
             reconnects: 3,
             absence: None,
+            fallen: Vec::new(),
             verdict: Verdict {
                 lost,
                 ..Verdict::default()
@@ -173,6 +184,15 @@ mod tests {
         assert!(outcome(Some(1), 0).to_string().ends_with("clean"));
         assert!(outcome(None, 0).to_string().ends_with("NOT WHOLE"));
         assert!(outcome(Some(1), 2).to_string().ends_with("2 VIOLATIONS"));
+        let mut fell = outcome(Some(1), 0);
+        fell.fallen.push("chat-server-1".to_owned());
+        assert!(!fell.is_good());
+        assert!(fell.to_string().ends_with("FELL: chat-server-1"));
+    }
+
+    #[test]
+    fn a_run_without_a_fault_shows_nothing() {
+        assert!(!Summary::default().is_good());
     }
 
     #[test]
@@ -189,7 +209,8 @@ mod tests {
         assert!(good.is_good());
         let words = "clean (offline after 8.0 s, back after 8.0 s)";
         assert!(good.to_string().ends_with(words), "{good}");
-        for bad in [with(None, some), with(some, None)] {
+        let at_once = Some(Duration::from_millis(100));
+        for bad in [with(None, some), with(some, None), with(at_once, some)] {
             assert!(!bad.is_good());
             assert!(bad.to_string().contains("NOT SEEN"), "{bad}");
         }

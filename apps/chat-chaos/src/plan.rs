@@ -74,7 +74,7 @@ impl Iterator for Plan {
         let fault = self.round.pop()?;
         let calm_ms = match self.form {
             Form::Long => 500..1_500,
-            // Each conversation has had a message by then.
+            // A conversation has a message every 200 ms.
             Form::Short => 200..600,
         };
         Some(Step {

@@ -132,8 +132,16 @@ impl Trial {
             longest_wait: watch::longest_wait(&samples),
             reconnects: self.load.progress().reconnects - reconnects,
             absence,
+            fallen: self.fallen(),
             verdict: so_far(&self.load),
         })
+    }
+
+    /// Parts that do not run.
+    fn fallen(&self) -> Vec<String> {
+        let parts = self.cluster.processes().into_iter();
+        let fallen = parts.filter(|part| !part.is_running());
+        fallen.map(|part| part.name().to_owned()).collect()
     }
 
     /// Ends the load and says what became of everything that was ever acknowledged.
