@@ -16,8 +16,8 @@ use crate::roster::{Dealt, Participants, Roster, Shape};
 /// Messages of one commit.
 const BATCH: usize = 512;
 
-/// Makes users, friendships and groups in the MySQL or MariaDB database at `url`, and a history of about `stored`
-/// messages, the same number in each conversation; the schema is brought up to date. What that has left
+/// Makes users, friendships and groups in the MySQL or MariaDB database at `url`, and a history of `stored`
+/// messages, shared out among the conversations; the schema is brought up to date. What that has left
 /// pending counts as received.
 ///
 /// # Errors
@@ -67,9 +67,13 @@ pub fn seed_with(options: MySqlOptions, shape: Shape, stored: usize) -> Result<R
         found_group(&store, &prefix, &groups[index])
     })?;
     roster.conversations.extend(made);
-    let each = stored / roster.conversations.len().max(1);
-    let last = in_parallel(roster.conversations.len(), |index| {
-        talk(&store, &roster.conversations[index], each)
+    let count = roster.conversations.len();
+    if stored > 0 && count == 0 {
+        return Err(unexpected("stored messages", "there is no conversation"));
+    }
+    let last = in_parallel(count, |index| {
+        let share = stored / count + usize::from(index < stored % count);
+        talk(&store, &roster.conversations[index], share)
     })?;
     for (conversation, last_sequence) in roster.conversations.iter_mut().zip(last) {
         conversation.last_sequence = last_sequence;
@@ -117,7 +121,7 @@ fn talk(store: &MySqlStore, talk: &Participants, count: usize) -> Result<u64, Se
         sender,
         // A user may be the first of several conversations.
         client_message_id: NonZeroU64::new(FIRST_ID | rand::random_range(0..FIRST_ID)),
-        content: "x".repeat(64),
+        content: text(),
         client_time: String::new(),
     };
     let mut last_sequence = talk.last_sequence;
@@ -131,6 +135,10 @@ fn talk(store: &MySqlStore, talk: &Participants, count: usize) -> Result<u64, Se
         }
     }
     Ok(last_sequence)
+}
+
+fn text() -> String {
+    "x".repeat(64)
 }
 
 /// Otherwise every login would begin with the news of its own group.
@@ -167,5 +175,52 @@ fn unexpected(what: &'static str, answer: &str) -> SetupError {
     SetupError::Refused {
         what,
         answer: answer.to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_store::PageLimit;
+    use nexus_testkit::MariaDb;
+
+    use super::*;
+
+    #[test]
+    fn a_history_is_shared_out_and_counts_as_received() {
+        let database = MariaDb::start().unwrap();
+        let shape = Shape {
+            pairs: 2,
+            groups: 1,
+            group_members: 3,
+            ..Shape::default()
+        };
+        // More than a commit each, and not the same for all.
+        let stored = 3 * BATCH + 2;
+        let roster = seed(&database.url(), shape, stored).unwrap();
+        let store = MySqlStore::new(MySqlOptions::new(database.url())).unwrap();
+        store.prepare_schema().unwrap();
+        let limit = PageLimit {
+            messages_max: 10,
+            bytes_max: 1 << 20,
+        };
+        let mut texts = 0;
+        for talk in &roster.conversations {
+            let conversation = talk.conversation().unwrap();
+            let history = store.history(conversation, 1, usize::MAX).unwrap();
+            let newest = history.last().map(|message| message.sequence);
+            assert_eq!(newest, Some(talk.last_sequence));
+            texts += history.iter().filter(|one| one.content == text()).count();
+            for &member in &talk.members {
+                let user = UserId::new(member).unwrap();
+                let pending = store.pending_all(user, limit).unwrap();
+                assert!(pending.messages.is_empty(), "{member}");
+            }
+        }
+        assert_eq!(texts, stored);
+        let nobody = Shape {
+            idle: 1,
+            ..Shape::default()
+        };
+        assert!(seed(&database.url(), nobody, 1).is_err());
     }
 }
