@@ -54,9 +54,10 @@ impl Common {
 
 pub(crate) struct Route {
     pub(crate) service: &'static str,
+    /// Dropped first: who waits hears of the end while the loops are there.
+    waiting: Waiting,
     pub(crate) common: Arc<Common>,
     snapshot: ArcSwap<Snapshot>,
-    waiting: Waiting,
     lock: Mutex<()>,
     changed: Condvar,
     /// How long calls of each method take, for those that may be sent twice; by descriptor.
