@@ -116,6 +116,11 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
         raw.limits.unstored_bytes >= UNSTORED_BYTES_MIN,
         "expected at least 1048576",
     );
+    problems.require(
+        "limits.commit_interval",
+        raw.limits.commit_interval <= Duration::from_secs(1),
+        "expected at most 1s: every message of a busy chat waits for it",
+    );
     for (key, value) in [
         ("store.connect_timeout", raw.store.connect_timeout),
         ("store.timeout", raw.store.timeout),

@@ -25,13 +25,14 @@ use queue::Queue;
 
 /// Jobs published together.
 const BATCH_MAX: usize = 1024;
-/// The pause before a batch is tried again that found bus or store away, and the longest one.
+/// The pause before a batch is tried again that found the bus away, and the longest one.
 const PAUSE_MIN: Duration = Duration::from_millis(20);
 const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A bus message is closed when it has grown beyond this; a push is smaller than the rest.
 const BUS_MESSAGE_BYTES: usize = MESSAGE_BYTES_MAX / 2;
 
 static NOT_PUBLISHED: LogLimit = LogLimit::new();
+static NOT_READ: LogLimit = LogLimit::new();
 
 /// Something to tell to proxies.
 pub(crate) enum Job {
@@ -143,11 +144,11 @@ impl Worker {
         }
     }
 
-    /// Tries until bus and store are there; gives up when the server has ended.
+    /// Tries until the bus is there; gives up when the server has ended.
     fn publish_when_possible(&self, batch: &[Job]) {
         let mut pause = PAUSE_MIN;
         while let Err(error) = self.publish_ends().and_then(|()| self.publish(batch)) {
-            let again = error.is_unavailable() && !self.queue.is_closed();
+            let again = is_unavailable(&error) && !self.queue.is_closed();
             if NOT_PUBLISHED.allows() {
                 let then = if again {
                     "wait"
@@ -168,7 +169,7 @@ impl Worker {
     }
 
     /// Those that could not be told because the bus is away go on waiting.
-    fn publish_ends(&self) -> Result<(), NotPublished> {
+    fn publish_ends(&self) -> Result<(), BusError> {
         let ends = self.queue.ends();
         if ends.is_empty() {
             return Ok(());
@@ -177,17 +178,32 @@ impl Worker {
         for &(user, session, end) in &ends {
             outgoing.end_session(user, session, end);
         }
-        let published = self
-            .bus
-            .publish(&outgoing.finish())
-            .map_err(NotPublished::from);
-        if !published.as_ref().is_err_and(NotPublished::is_unavailable) {
+        let published = self.bus.publish(&outgoing.finish());
+        if !published.as_ref().is_err_and(is_unavailable) {
             self.queue.told(ends.len());
         }
         published
     }
 
-    fn publish(&self, batch: &[Job]) -> Result<(), NotPublished> {
+    /// A message that was committed earlier, and its recipients as they are now.
+    fn stored(
+        &self,
+        conversation: ConversationId,
+        sequence: u64,
+    ) -> Result<Option<(StoredMessage, Vec<UserId>)>, StoreError> {
+        let found = self.store.history(conversation, sequence, 1)?;
+        let Some(message) = found.into_iter().find(|found| found.sequence == sequence) else {
+            return Ok(None);
+        };
+        let members = match conversation.as_group() {
+            Some(group) => self.store.group_members(group)?,
+            None => Vec::new(),
+        };
+        let recipients = audience(&message, &members);
+        Ok(Some((message, recipients)))
+    }
+
+    fn publish(&self, batch: &[Job]) -> Result<(), BusError> {
         let mut outgoing = Outgoing::default();
         let mut pushes: Vec<(Cow<'_, StoredMessage>, Vec<UserId>)> = Vec::new();
         for job in batch {
@@ -199,15 +215,16 @@ impl Worker {
                     pushes.push((Cow::Borrowed(message), audience(message, members)));
                 }
                 Job::Stored(conversation, sequence) => {
-                    let found = self.store.history(*conversation, *sequence, 1)?;
-                    let found = found.into_iter().find(|found| found.sequence == *sequence);
-                    if let Some(message) = found {
-                        let members = match conversation.as_group() {
-                            Some(group) => self.store.group_members(group)?,
-                            None => Vec::new(),
-                        };
-                        let recipients = audience(&message, &members);
-                        pushes.push((Cow::Owned(message), recipients));
+                    match self.stored(*conversation, *sequence) {
+                        Ok(Some((message, recipients))) => {
+                            pushes.push((Cow::Owned(message), recipients));
+                        }
+                        Ok(None) => {}
+                        // Not waited for: others are behind it, and it is in the store.
+                        Err(error) if NOT_READ.allows() => {
+                            log::warn!("a push is left to be fetched: {error}");
+                        }
+                        Err(_) => {}
                     }
                 }
             }
@@ -252,22 +269,8 @@ impl Worker {
     }
 }
 
-/// Why a batch did not go out.
-#[derive(Debug, thiserror::Error)]
-enum NotPublished {
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Bus(#[from] BusError),
-}
-
-impl NotPublished {
-    fn is_unavailable(&self) -> bool {
-        match self {
-            Self::Store(error) => error.is_unavailable(),
-            Self::Bus(error) => matches!(error, BusError::Unavailable { .. }),
-        }
-    }
+fn is_unavailable(error: &BusError) -> bool {
+    matches!(error, BusError::Unavailable { .. })
 }
 
 /// Everybody in the message's conversation but its sender; in a group, that is the others of its members.

@@ -96,6 +96,20 @@ fn an_address_that_others_reach_needs_a_gate_or_the_word_that_it_has_none() {
 }
 
 #[test]
+fn commits_wait_a_second_for_each_other_at_most() {
+    let with = |interval: &str| {
+        checked(&format!(
+            "[server]\nlisten = \"127.0.0.1:9001\"\n[limits]\ncommit_interval = \"{interval}\""
+        ))
+    };
+    for interval in ["0s", "1s"] {
+        assert_eq!(with(interval), Ok(()));
+    }
+    let error = with("1001ms").unwrap_err();
+    assert!(error.contains("limits.commit_interval"), "{error}");
+}
+
+#[test]
 fn a_secret_in_the_environment_counts_and_is_not_shown() {
     let mut file = tempfile::NamedTempFile::new().unwrap();
     let text = "[server]\nlisten = \"0.0.0.0:9001\"\nadvertise = \"10.0.0.5:9001\"\n\

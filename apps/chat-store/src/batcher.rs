@@ -109,8 +109,8 @@ pub struct MessageWriter {
 }
 
 impl MessageWriter {
-    /// Starts the writer thread, named `message-writer`. It calls `after_batch` when the callbacks of a batch have
-    /// been called; that must not block either.
+    /// Starts the writer thread, named `message-writer`. It calls `after_batch` when the callbacks of a batch, or
+    /// of a part of one, have been called; that must not block either.
     ///
     /// # Errors
     /// The system has no thread to give.
@@ -415,6 +415,7 @@ impl Writer {
                 }
                 Ok(outcomes) => {
                     complete_all(callbacks.drain(..part.len()), outcomes.into_iter().map(Ok));
+                    (self.after_batch)();
                 }
                 Err(error) => self.fail(callbacks.drain(..part.len()), &error),
             }
