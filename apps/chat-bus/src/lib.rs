@@ -40,6 +40,7 @@ pub use budgets::{Budget, LocalBudgets, Spending};
 pub use local::LocalBus;
 pub use presence::{
     Claim, HeldSession, Lease, LoginNumber, LoginPolicy, NO_NUMBER, ProxyId, Restored, SessionRef,
+    over_fact,
 };
 pub use rate::{BadRate, Bucket, Rate};
 pub use redis_bus::{RedisBus, RedisConfig, RedisTls};
@@ -49,6 +50,9 @@ pub use subscription::{BusEvent, OnEvent, Subscription};
 /// theirs. And how many of a user at most, the last ones.
 const LOST_LIFE: Duration = Duration::from_secs(5 * 60);
 const LOST_MAX: usize = 8;
+/// How long a released session is remembered: longer than a claim can be under way, at a server that stood still or
+/// on a connection that was silent.
+const OVER_LIFE: Duration = Duration::from_secs(10 * 60);
 
 /// The largest message that can be published, in bytes.
 pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
@@ -73,11 +77,13 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 pub trait Bus: Send + Sync + 'static {
     /// Makes `session`, of the user's login `login`, the session of `user`, atomically.
     ///
-    /// If another live session has the user, `policy` decides who stays; an entry whose proxy has
-    /// no lease counts as absent. Whatever is there, a login that is older than the latest one seen is
-    /// [`Claim::Outdated`]; that one is remembered for as long as an entry lives without being restored. Of two sessions
-    /// of the same login, the one that claims later has the user. Claiming again for the same session is granted, replaces
-    /// nobody, and names once more who was replaced. The entry counts as online once the session's own proxy holds a lease.
+    /// If another live session has the user, `policy` decides who stays; an entry whose proxy has no lease counts as
+    /// absent. Where the policy keeps nobody, a login that is older than the latest one seen is [`Claim::Outdated`];
+    /// that one is remembered for as long as an entry lives without being restored. Of two sessions of the same login,
+    /// the one that claims later has the user. Claiming again for the same session is granted, replaces nobody, and
+    /// names once more who was replaced. A session that was released, or has lost the user to one that is not older, is
+    /// [`Claim::Over`], so that a claim that runs late brings nobody back. The entry counts as online once the
+    /// session's own proxy holds a lease.
     ///
     /// # Errors
     /// Any [`BusError`]. After one, the claim may or may not have been carried out, or may be carried out yet.

@@ -14,8 +14,8 @@ use parking_lot::Mutex;
 use crate::subscription::StopSignal;
 use crate::{
     Budget, Bus, BusError, BusEvent, Claim, HeldSession, LOST_LIFE, LOST_MAX, Lease, LocalBudgets,
-    LoginNumber, LoginPolicy, NO_NUMBER, OnEvent, ProxyId, Restored, SessionRef, Spending,
-    Subscription, check_sizes, lease_time,
+    LoginNumber, LoginPolicy, NO_NUMBER, OVER_LIFE, OnEvent, ProxyId, Restored, SessionRef,
+    Spending, Subscription, check_sizes, lease_time, over_fact,
 };
 
 /// Most messages and bytes that wait for one subscriber; at either limit the backlog is lost.
@@ -47,6 +47,9 @@ impl Bus for LocalBus {
         login: LoginNumber,
         policy: LoginPolicy,
     ) -> Result<Claim, BusError> {
+        if self.budgets.remembers(&over_fact(session)) {
+            return Ok(Claim::Over);
+        }
         let mut presence = self.presence.lock();
         let now = Instant::now();
         if presence.other(user, session, now).is_some() && policy == LoginPolicy::OlderWins {
@@ -56,11 +59,15 @@ impl Bus for LocalBus {
         if login != NO_NUMBER && login < latest {
             return Ok(Claim::Outdated { latest });
         }
+        if login <= latest && presence.has_lost(user, session, now) {
+            return Ok(Claim::Over);
+        }
         let replaced = presence.give(user, session, login, now);
         Ok(Claim::Granted { replaced })
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
+        self.budgets.remember(&over_fact(session), OVER_LIFE);
         let mut presence = self.presence.lock();
         let held = presence.users.get(&user) == Some(&session);
         if held {
@@ -101,7 +108,8 @@ impl Bus for LocalBus {
         {
             let session = SessionRef { proxy, session };
             let latest = presence.latest(user);
-            if login != NO_NUMBER && login < latest {
+            let is_over = self.budgets.remembers(&over_fact(session));
+            if is_over || (login != NO_NUMBER && login < latest) {
                 restored.outdated.push(user);
             } else if presence.other(user, session, now).is_some() && login <= latest {
                 restored.taken.push(user);
@@ -190,6 +198,12 @@ struct Past {
 impl Presence {
     fn latest(&self, user: i32) -> LoginNumber {
         self.pasts.get(&user).map_or(NO_NUMBER, |past| past.latest)
+    }
+
+    fn has_lost(&self, user: i32, session: SessionRef, now: Instant) -> bool {
+        let past = self.pasts.get(&user);
+        let mut lost = past.into_iter().flat_map(|past| &past.lost);
+        lost.any(|&(lost, until)| lost == session && now < until)
     }
 
     /// The live session that has the user, if it is another one.

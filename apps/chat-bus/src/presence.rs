@@ -105,6 +105,14 @@ pub enum Claim {
         /// That login.
         latest: LoginNumber,
     },
+    /// The session itself was released before, or has lost the user: the claim comes too late.
+    Over,
+}
+
+/// The fact, for [`Bus::remembers`](crate::Bus::remembers), that a session was released: as long as a claim of it may be
+/// under way.
+pub fn over_fact(session: SessionRef) -> String {
+    format!("over:{session}")
 }
 
 /// A session that its proxy holds, for [`Bus::restore`](crate::Bus::restore).

@@ -210,15 +210,15 @@ impl LeaseKeeper {
                 }
             }
         }
-        let newest: Vec<HeldSession> = newest.into_values().collect();
+        let restoring: Vec<HeldSession> = newest.values().copied().collect();
         let mut outdated: HashSet<i32> = HashSet::new();
-        for some in newest.chunks(RESTORE_MAX) {
+        for some in restoring.chunks(RESTORE_MAX) {
             let restored = self.restore_some(some)?;
             disputed.extend(restored.taken);
             outdated.extend(restored.outdated);
         }
         for (held, mailbox) in &sessions {
-            if outdated.contains(&held.user) {
+            if outdated.contains(&held.user) && newest.get(&held.user) == Some(held) {
                 sign_out(held, mailbox);
             }
         }

@@ -3,7 +3,7 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use chat_bus::{BusError, Claim, LoginNumber, LoginPolicy, SessionRef};
+use chat_bus::{BusError, Claim, LoginNumber, LoginPolicy, NO_NUMBER, SessionRef, over_fact};
 use chat_proto::ids::code;
 use chat_proto::messages::{
     AcknowledgeRequest, AcknowledgeResponse, ConversationAck, FetchHistoryRequest,
@@ -170,11 +170,17 @@ impl Services {
         // Before the claim: a resume looks at its token once more when it has claimed. So either it finds the
         // token gone, or the claim below comes after its own and ends it. But a login that may be refused
         // must not end a token.
-        let begun = match self.login_policy {
-            LoginPolicy::NewerWins => Some(self.begin_login(user.id, request)?),
-            LoginPolicy::OlderWins => None,
+        if self.is_given_up(session) {
+            return Err(given_up());
+        }
+        let (number, begun) = match self.login_policy {
+            LoginPolicy::NewerWins => {
+                let begun = self.begin_login(user.id, request)?;
+                (begun.number, Some(begun))
+            }
+            // A number all the same: a resume with the token of before must not come after this.
+            LoginPolicy::OlderWins => (self.store.renew_login(user.id, user.last_login)?, None),
         };
-        let number = begun.as_ref().map_or(user.last_login, |begun| begun.number);
         let claimed = self.claim(user.id, session, number, self.login_policy, End::NewerLogin)?;
         let begun = match begun {
             Some(begun) => Ok(begun),
@@ -201,7 +207,12 @@ impl Services {
         token: &TokenHash,
         received: &[ConversationAck],
     ) -> Result<LoginReply, Failure> {
-        let (policy, number) = (LoginPolicy::NewerWins, user.last_login);
+        let policy = LoginPolicy::NewerWins;
+        let number = match user.last_login {
+            // From before there were numbers. Without one the bus could not put it before or after others.
+            NO_NUMBER => self.store.renew_login(user.id, NO_NUMBER)?,
+            number => number,
+        };
         // Whatever the policy: the connection that is still there is that of the same session.
         let claimed = self.claim(user.id, session, number, policy, End::Resumed)?;
         let login_number = match claimed {
@@ -257,12 +268,18 @@ impl Services {
                 code::UNAVAILABLE,
                 "a later login was quicker, try again",
             )),
+            Ok(Claim::Over) => Err(given_up()),
             Err(error @ BusError::Unavailable { .. }) => {
                 failure::note_bus(&error);
                 Ok(None)
             }
             Err(error) => Err(error.into()),
         }
+    }
+
+    /// Whether the proxy has given the login up while it was on its way. While the bus is away nobody knows.
+    fn is_given_up(&self, session: SessionRef) -> bool {
+        self.bus.remembers(&over_fact(session)).unwrap_or(false)
     }
 
     /// Takes the presence back when the login that it was for has failed.
@@ -430,6 +447,11 @@ impl Services {
 struct Begun {
     number: LoginNumber,
     token: Option<Token>,
+}
+
+/// A login that its proxy waits for no more.
+fn given_up() -> Failure {
+    Failure::new(code::UNAVAILABLE, "it took too long, try again")
 }
 
 /// The answer to a login, or to a resume, that was refused for what it showed, or could not be judged.

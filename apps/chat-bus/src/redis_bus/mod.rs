@@ -8,7 +8,7 @@
 //! | `nexus:proxy:{proxy}` | the lease of a proxy, `1` | as long as the lease |
 //! | `nexus:to:{proxy}` | channel: messages to a proxy | |
 //! | `nexus:budget:{name}` | nothing: its remaining life is what was used of a budget | until the budget is full |
-//! | `nexus:fact:{fact}` | nothing: it is there | as long as the fact is remembered |
+//! | `nexus:fact:{fact}` | nothing: it is there; `over:{session}` says that a session was released | as long as the fact is remembered |
 //!
 //! An entry whose lease key is gone is dead: it counts as absent everywhere and is overwritten by
 //! the next claim. The life of an entry is only there so that dead ones do not pile up; each
@@ -39,8 +39,8 @@ use redis::{Cmd, FromRedisValue, Value};
 use crate::budgets::fact_life;
 use crate::{
     Budget, Bus, BusError, Claim, HeldSession, LOST_LIFE, LOST_MAX, Lease, LoginNumber,
-    LoginPolicy, OnEvent, ProxyId, Restored, SessionRef, Spending, Subscription, check_sizes,
-    lease_time,
+    LoginPolicy, OVER_LIFE, OnEvent, ProxyId, Restored, SessionRef, Spending, Subscription,
+    check_sizes, lease_time, over_fact,
 };
 
 mod link;
@@ -188,8 +188,12 @@ impl RedisBus {
     }
 
     /// A script that gives users to sessions, with the arguments that all of them have.
-    fn giving(&self, code: &str, users: impl Iterator<Item = i32>) -> Cmd {
-        let keys: Vec<String> = users.flat_map(|user| self.keys.of_user(user)).collect();
+    fn giving(&self, code: &str, to: impl Iterator<Item = (i32, SessionRef)>) -> Cmd {
+        let keys = |(user, session)| {
+            let over = self.keys.fact(&over_fact(session));
+            self.keys.of_user(user).into_iter().chain([over])
+        };
+        let keys: Vec<String> = to.flat_map(keys).collect();
         let mut script = script(code, &keys);
         script
             .arg(self.keys.lease_prefix())
@@ -227,7 +231,7 @@ impl Bus for RedisBus {
             LoginPolicy::NewerWins => scripts::NEWER_WINS,
             LoginPolicy::OlderWins => scripts::OLDER_WINS,
         };
-        let mut claim = self.giving(scripts::CLAIM, std::iter::once(user));
+        let mut claim = self.giving(scripts::CLAIM, std::iter::once((user, session)));
         claim.arg(session.to_string()).arg(login).arg(policy);
         match self.ask::<(i64, LoginNumber, Vec<String>)>(claim)? {
             (scripts::GRANTED, _, lost) => Ok(Claim::Granted {
@@ -235,13 +239,15 @@ impl Bus for RedisBus {
             }),
             (scripts::REFUSED, ..) => Ok(Claim::Refused),
             (scripts::OUTDATED, latest, _) => Ok(Claim::Outdated { latest }),
+            (scripts::OVER, ..) => Ok(Claim::Over),
             _ => Err(unexpected()),
         }
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
-        let mut release = script(scripts::RELEASE, &[self.keys.user(user)]);
-        release.arg(session.to_string());
+        let over = self.keys.fact(&over_fact(session));
+        let mut release = script(scripts::RELEASE, &[self.keys.user(user), over]);
+        release.arg(session.to_string()).arg(as_ms(OVER_LIFE));
         self.ask(release)
     }
 
@@ -301,10 +307,11 @@ impl Bus for RedisBus {
         let commands: Vec<Cmd> = sessions
             .chunks(USERS_PER_COMMAND)
             .map(|some| {
-                let mut restore = self.giving(scripts::RESTORE, some.iter().map(|held| held.user));
+                let place = |session| SessionRef { proxy, session };
+                let to = some.iter().map(|held| (held.user, place(held.session)));
+                let mut restore = self.giving(scripts::RESTORE, to);
                 for &HeldSession { session, login, .. } in some {
-                    let session = SessionRef { proxy, session };
-                    restore.arg(session.to_string()).arg(login);
+                    restore.arg(place(session).to_string()).arg(login);
                 }
                 restore
             })
@@ -318,7 +325,7 @@ impl Bus for RedisBus {
         for (&HeldSession { user, .. }, (how, lost)) in sessions.iter().zip(answers) {
             match how {
                 scripts::REFUSED => restored.taken.push(user),
-                scripts::OUTDATED => restored.outdated.push(user),
+                scripts::OUTDATED | scripts::OVER => restored.outdated.push(user),
                 _ => restored
                     .replaced
                     .extend(self::sessions(lost).map(|lost| (user, lost))),

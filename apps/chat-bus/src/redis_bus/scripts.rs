@@ -12,6 +12,7 @@ pub(super) const OLDER_WINS: &str = "older";
 pub(super) const GRANTED: i64 = 1;
 pub(super) const REFUSED: i64 = 0;
 pub(super) const OUTDATED: i64 = -1;
+pub(super) const OVER: i64 = -2;
 
 /// What scripts that give users to sessions have in common. Numbers of logins are small enough for Lua's.
 macro_rules! with_giving {
@@ -48,12 +49,15 @@ end
 
 /// Makes a session that of a user.
 ///
-/// Keys: the user's entry, latest login, and lost sessions. Arguments: the prefix of lease keys, the life of the entry in
+/// Keys: the user's entry, latest login, and lost sessions; the mark that the session is over. Arguments: the prefix of lease keys, the life of the entry in
 /// ms, the life of lost sessions in ms, the most of them; the session, its login, the policy. Answer: how it ended, the
 /// latest login, and the sessions that lost the user.
 pub(super) const CLAIM: &str = with_giving!(
     r"
 local session, login = ARGV[5], ARGV[6]
+if redis.call('EXISTS', KEYS[4]) == 1 then
+    return {-2, '0', {}}
+end
 local held = other(KEYS[1], session, ARGV[1])
 if held and ARGV[7] == 'older' then
     return {0, '0', {}}
@@ -62,14 +66,22 @@ local latest = redis.call('GET', KEYS[2]) or '0'
 if tonumber(login) > 0 and tonumber(login) < tonumber(latest) then
     return {-1, latest, {}}
 end
+if tonumber(login) <= tonumber(latest) then
+    for _, lost in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
+        if lost == session then
+            return {-2, latest, {}}
+        end
+    end
+end
 return {1, latest, give(KEYS[1], KEYS[2], KEYS[3], session, login, held, ARGV[2], ARGV[3], ARGV[4])}
 "
 );
 
-/// Removes the entry of a user if it still is that of a session.
+/// Removes the entry of a user if it still is that of a session, and marks the session as over.
 ///
-/// Keys: the user's. Arguments: the session. Answer: how many entries were removed.
+/// Keys: the user's, the mark. Arguments: the session, the life of the mark in ms. Answer: how many entries were removed.
 pub(super) const RELEASE: &str = r"
+redis.call('SET', KEYS[2], '', 'PX', ARGV[2])
 if redis.call('GET', KEYS[1]) == ARGV[1] then
     return redis.call('DEL', KEYS[1])
 end
@@ -88,16 +100,18 @@ return kept
 /// Puts sessions back, unless another live session has the user that is not known to be of an older login, or the user has
 /// logged in later.
 ///
-/// Keys: for each session the three of its user. Arguments: the first four of [`CLAIM`], then for each session itself
+/// Keys: for each session those of [`CLAIM`]. Arguments: the first four of [`CLAIM`], then for each session itself
 /// and its login. Answer: for each session how it ended, as [`CLAIM`] does, and the sessions that lost the user.
 pub(super) const RESTORE: &str = with_giving!(
     r"
 local answers = {}
-for index = 1, #KEYS / 3 do
-    local entry, latest, lost = KEYS[3 * index - 2], KEYS[3 * index - 1], KEYS[3 * index]
+for index = 1, #KEYS / 4 do
+    local entry, latest, lost, over = unpack(KEYS, 4 * index - 3, 4 * index)
     local session, login = ARGV[2 * index + 3], ARGV[2 * index + 4]
     local held = other(entry, session, ARGV[1])
-    if tonumber(login) > 0 and tonumber(login) < number(latest) then
+    if redis.call('EXISTS', over) == 1 then
+        answers[index] = {-2, {}}
+    elseif tonumber(login) > 0 and tonumber(login) < number(latest) then
         answers[index] = {-1, {}}
     elseif held and tonumber(login) <= number(latest) then
         answers[index] = {0, {}}

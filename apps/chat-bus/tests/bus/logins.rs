@@ -1,7 +1,7 @@
 //! Cases of the suite: which of several logins of one user stays.
 
 use chat_bus::{
-    Bus, Claim, HeldSession, LoginNumber, LoginPolicy, NO_NUMBER, Restored, SessionRef,
+    Bus, Claim, HeldSession, LoginNumber, LoginPolicy, NO_NUMBER, Restored, SessionRef, over_fact,
 };
 
 use crate::suite::{FIRST, claim_as, granted, live_proxy, nothing, session, taken};
@@ -65,7 +65,29 @@ pub(crate) fn of_one_login_the_later_claim_has_the_user_and_no_restore(a: &dyn B
     assert_eq!(claim_as(a, 1, before, 5), FIRST);
     assert_eq!(claim_as(b, 1, resumed, 5), granted(vec![before]));
     assert_eq!(restore_as(a, before, 5), taken(&[1]));
+    // Nor does a claim that was under way longer.
+    assert_eq!(claim_as(a, 1, before, 5), Claim::Over);
     assert_eq!(b.locate(&[1]), Ok(vec![Some(resumed)]));
+    assert_eq!(claim_as(a, 1, before, 6), granted(vec![resumed]));
+}
+
+pub(crate) fn a_released_session_is_not_brought_back_by_what_runs_late(a: &dyn Bus, b: &dyn Bus) {
+    let (left, never) = (session(live_proxy(a), 1), session(live_proxy(b), 1));
+    assert_eq!(claim_as(a, 1, left, 1), FIRST);
+    assert_eq!(b.release(1, left), Ok(true));
+    // Given up before it was claimed.
+    assert_eq!(b.release(1, never), Ok(false));
+    for (over, number) in [(left, 1), (left, 9), (never, NO_NUMBER), (never, 9)] {
+        assert_eq!(a.remembers(&over_fact(over)), Ok(true));
+        for policy in [LoginPolicy::NewerWins, LoginPolicy::OlderWins] {
+            assert_eq!(a.claim(1, over, number, policy), Ok(Claim::Over));
+        }
+        assert_eq!(restore_as(b, over, number), outdated());
+    }
+    assert_eq!(a.locate(&[1]), Ok(vec![None]));
+    let next = session(left.proxy, 2);
+    assert_eq!(a.remembers(&over_fact(next)), Ok(false));
+    assert_eq!(claim_as(a, 1, next, 2), FIRST);
 }
 
 pub(crate) fn a_login_without_a_number_is_neither_older_nor_newer(a: &dyn Bus, b: &dyn Bus) {
@@ -73,8 +95,8 @@ pub(crate) fn a_login_without_a_number_is_neither_older_nor_newer(a: &dyn Bus, b
     assert_eq!(claim_as(a, 1, one, 5), FIRST);
     assert_eq!(claim_as(b, 1, two, NO_NUMBER), granted(vec![one]));
     assert_eq!(restore_as(a, one, NO_NUMBER), taken(&[1]));
-    assert_eq!(claim_as(a, 1, one, 5), granted(vec![two]));
-    assert_eq!(restore_as(b, two, NO_NUMBER), taken(&[1]));
+    assert_eq!(claim_as(a, 1, one, 5), Claim::Over);
+    assert_eq!(restore_as(b, two, NO_NUMBER), replaced(&[one]));
 }
 
 /// Restores the session as that of user 1.

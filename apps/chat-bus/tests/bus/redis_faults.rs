@@ -260,15 +260,16 @@ fn an_entry_that_cannot_be_read_is_nobodys() {
     let redis = Redis::start().expect("Redis starts");
     let bus = bus(&redis);
     let proxy = live_proxy(&bus);
-    for garbage in ["x", ":", "1:", "nexus:1", "-1:1"] {
+    for (number, garbage) in (1..).zip(["x", ":", "1:", "nexus:1", "-1:1"]) {
         assert_eq!(
             ask_redis(&redis, &format!("SET nexus:user:1 {garbage}")),
             "+OK"
         );
         assert_eq!(bus.locate(&[1]), Ok(vec![None]), "{garbage}");
-        let granted = bus.claim(1, session(proxy, 1), NO_NUMBER, LoginPolicy::OlderWins);
+        let session = session(proxy, number);
+        let granted = bus.claim(1, session, NO_NUMBER, LoginPolicy::OlderWins);
         assert_eq!(granted, Ok(FIRST), "{garbage}");
-        assert_eq!(bus.release(1, session(proxy, 1)), Ok(true));
+        assert_eq!(bus.release(1, session), Ok(true));
     }
 }
 

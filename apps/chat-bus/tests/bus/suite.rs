@@ -46,6 +46,7 @@ macro_rules! conformance {
             who_was_replaced_is_named_until_it_is_certainly_known
             an_older_login_never_replaces_a_newer_one
             of_one_login_the_later_claim_has_the_user_and_no_restore
+            a_released_session_is_not_brought_back_by_what_runs_late
             a_login_without_a_number_is_neither_older_nor_newer
             only_the_session_that_has_the_user_releases_it
             users_of_an_expired_lease_are_offline_and_can_be_claimed

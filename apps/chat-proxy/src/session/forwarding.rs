@@ -22,12 +22,12 @@ impl Session {
         let refuse = |conn: &mut Connection<'_>, (code, text)| {
             refuse::<RegisterRequest>(conn, request_id, code, text);
         };
-        let Ok(request) = RegisterRequest::decode(frame.content) else {
-            return refuse(conn, UNREADABLE);
-        };
         if let Err(refusal) = self.take_login() {
             return refuse(conn, refusal);
         }
+        let Ok(request) = RegisterRequest::decode(frame.content) else {
+            return refuse(conn, UNREADABLE);
+        };
         self.in_flight += 1;
         let mailbox = Arc::clone(&self.mailbox);
         let services = &self.shared.services;

@@ -21,7 +21,7 @@ use prost::Message;
 
 use super::fetching::{self, Fetching};
 use super::state::{Active, LoggingIn, State};
-use super::{Refusal, Session, Shared, ToSession, UNREADABLE};
+use super::{Refusal, Session, Shared, TOO_MANY, ToSession, UNREADABLE};
 use crate::delivery::Delivery;
 use crate::directory::SessionId;
 use crate::lease::ToLease;
@@ -118,7 +118,11 @@ impl Answer {
     fn is_doubtful(&self) -> bool {
         match &self.result {
             Ok(reply) if reply.not_begun => false,
-            Ok(_) => matches!(self.code(), None | Some(code::UNAVAILABLE | code::INTERNAL)),
+            // SESSION_ENDED: perhaps the second look at the token, after the claim.
+            Ok(_) => matches!(
+                self.code(),
+                None | Some(code::UNAVAILABLE | code::INTERNAL | code::SESSION_ENDED)
+            ),
             Err(error) => may_have_run(error.code()),
         }
     }
@@ -151,15 +155,19 @@ fn undo(shared: &Shared, answer: &Answer) {
 impl Session {
     pub(super) fn log_in<R: Opening>(&mut self, conn: &mut Connection<'_>, frame: RequestFrame) {
         let (request_id, id) = (frame.request_id, R::ANSWER_ID);
-        let Ok(request) = R::decode(frame.content) else {
-            return refuse_login(conn, id, request_id, UNREADABLE);
-        };
         if !matches!(self.state, State::Anonymous) {
-            return refuse_login(conn, id, request_id, TWICE);
+            let refusal = match self.takes_one_more() {
+                true => TWICE,
+                false => TOO_MANY,
+            };
+            return refuse_login(conn, id, request_id, refusal);
         }
         if let Err(refusal) = self.take_login() {
             return refuse_login(conn, id, request_id, refusal);
         }
+        let Ok(request) = R::decode(frame.content) else {
+            return refuse_login(conn, id, request_id, UNREADABLE);
+        };
         self.in_flight += 1;
         let (user, session) = (UserId::new(request.user_id()), self.shared.next_session());
         if let Some(user) = user {

@@ -68,6 +68,27 @@ fn a_session_is_resumed_without_the_password_and_takes_the_place_of_its_old_conn
 }
 
 #[test]
+fn a_login_that_was_given_up_changes_nothing_when_it_runs_at_last() {
+    let setting = setting(|_| {});
+    let user = setting.register("a");
+    let token = setting.login(user, 1).session_token;
+    // Their proxy has waited in vain, and made sure that they are over; then the server goes on.
+    for session in [2, 3] {
+        let place = SessionRef {
+            proxy: PROXY,
+            session,
+        };
+        assert_eq!(setting.bus.release(user, place), Ok(false));
+    }
+    assert_eq!(setting.login(user, 2).error_code, code::UNAVAILABLE);
+    let resumed = setting.resume(user, &token, 3);
+    assert_eq!(resumed.error_code, code::UNAVAILABLE);
+    assert_eq!(setting.session_of(user), Some(1));
+    // The token is still that of the session that is there.
+    assert_eq!(setting.resume(user, &token, 4).error_code, code::SUCCESS);
+}
+
+#[test]
 fn a_database_that_has_lost_the_last_logins_keeps_nobody_out() {
     let setting = setting(|_| {});
     let user = setting.register("a");
