@@ -178,7 +178,7 @@ fn a_server_that_accepts_and_is_silent_is_left_for_the_next_address() {
     let (silent, other) = (FakeServer::start(), FakeServer::start());
     let options = ClientOptions {
         more_addresses: vec![other.address()],
-        request_timeout: Duration::from_secs(2),
+        request_timeout: Duration::from_secs(5),
         ..quick()
     };
     let (client, events) = ChatClient::connect(silent.address(), options).unwrap();
