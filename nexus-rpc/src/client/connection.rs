@@ -298,13 +298,30 @@ impl LinkConnection {
 
 /// What a request that was sent fails with when its connection ends.
 fn lost(reason: &CloseReason) -> (ErrorCode, Fate) {
-    #[cfg(feature = "tls")]
-    if reason.is_refused_by_tls() {
+    match is_refused(reason) {
         // The provider has not finished the handshake, so it has read no request.
-        return (ErrorCode::TLS, Fate::NotSent);
+        true => (ErrorCode::TLS, Fate::NotSent),
+        false => (ErrorCode::CONNECTION_CLOSED, Fate::Unknown),
     }
-    let _ = reason;
-    (ErrorCode::CONNECTION_CLOSED, Fate::Unknown)
+}
+
+/// What a request fails with that was still to be sent.
+fn not_sent(reason: &CloseReason) -> ErrorCode {
+    match is_refused(reason) {
+        true => ErrorCode::TLS,
+        false => ErrorCode::CONNECTION_FAILED,
+    }
+}
+
+/// Whether the provider does not want this side's certificate.
+fn is_refused(reason: &CloseReason) -> bool {
+    #[cfg(feature = "tls")]
+    return reason.is_refused_by_tls();
+    #[cfg(not(feature = "tls"))]
+    {
+        let _ = reason;
+        false
+    }
 }
 
 /// The first request of a connection, with who its caller is.
@@ -396,6 +413,7 @@ impl Handler for LinkConnection {
             self.shared.provider.connection_lost(id);
         }
         let now = Instant::now();
+        let not_sent = self.error(not_sent(&reason), &reason);
         for pending in self.exchange.take_all() {
             let Pending::Call(attempt, counted) = pending else {
                 continue;
@@ -408,15 +426,13 @@ impl Handler for LinkConnection {
                 let (code, fate) = lost(&reason);
                 attempt.failed(self.error(code, &reason), fate);
             } else {
-                let error = self.error(ErrorCode::CONNECTION_FAILED, &reason);
-                attempt.failed(error, Fate::NotSent);
+                attempt.failed(not_sent.clone(), Fate::NotSent);
             }
         }
         for message in self.mailbox.close() {
             if let Message::Call(attempt, counted) = message {
                 drop(counted);
-                let error = self.error(ErrorCode::CONNECTION_FAILED, &reason);
-                attempt.failed(error, Fate::NotSent);
+                attempt.failed(not_sent.clone(), Fate::NotSent);
             }
         }
     }
