@@ -408,6 +408,9 @@ impl Handler for LinkConnection {
         if self.open {
             log::info!("{}: {reason}", self.shared.provider.address);
         }
+        if is_refused(&reason) {
+            self.shared.provider.refused();
+        }
         // Before the calls, which look for another connection.
         if let Some(id) = self.id {
             self.shared.provider.connection_lost(id);

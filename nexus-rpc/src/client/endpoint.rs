@@ -1,7 +1,7 @@
 //! One provider as a channel sees it: its connections, its health, its latency.
 
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU8, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 use std::sync::{Arc, OnceLock, Weak};
 use std::time::{Duration, Instant};
 
@@ -81,6 +81,8 @@ pub(crate) struct Shared {
     driving: Mutex<()>,
     /// The machine's, for those who must not wait for it.
     state: AtomicU8,
+    /// It did not want this side's certificate, and has answered nothing since.
+    refuses: AtomicBool,
     breaker: BreakerOptions,
     /// Held while it is seen whether an endpoint may be isolated, by all of the channel.
     isolating: Arc<Mutex<()>>,
@@ -124,6 +126,7 @@ impl Endpoint {
             machine: Mutex::new(Machine::new(machine, now, rand::rng().random())),
             driving: Mutex::new(()),
             state: AtomicU8::new(State::Connecting as u8),
+            refuses: AtomicBool::new(false),
             breaker: options.breaker.clone(),
             isolating: Arc::clone(isolating),
             connect: Arc::new(ConnectOptions::new(options)),
@@ -157,6 +160,11 @@ impl Endpoint {
 
     pub(crate) fn address(&self) -> SocketAddr {
         self.shared.address
+    }
+
+    /// Whether it does not want this side's certificate.
+    pub(crate) fn refuses(&self) -> bool {
+        self.shared.refuses.load(Ordering::Relaxed)
     }
 
     /// Calls that were handed to a connection and are not over there.
@@ -309,12 +317,18 @@ impl Shared {
         self.drive();
     }
 
+    /// It does not want this side's certificate.
+    pub(crate) fn refused(&self) {
+        self.refuses.store(true, Ordering::Relaxed);
+    }
+
     pub(crate) fn stopping(self: &Arc<Self>, id: ConnectionId) {
         self.machine.lock().stopping(id, Instant::now());
         self.drive();
     }
 
     pub(crate) fn probe_answered(self: &Arc<Self>, id: ConnectionId) {
+        self.refuses.store(false, Ordering::Relaxed);
         self.machine.lock().probe_answered(id, Instant::now());
         self.drive();
     }
@@ -323,6 +337,9 @@ impl Shared {
     pub(crate) fn outcome(self: &Arc<Self>, now: Instant, outcome: Outcome, latency: Duration) {
         if outcome != Outcome::Failure {
             self.latency.observe(latency, now);
+            if self.refuses.load(Ordering::Relaxed) {
+                self.refuses.store(false, Ordering::Relaxed);
+            }
         }
         // Dropped after the machine is let go: the last of a route takes endpoints with it, and such a one locks
         // its machine.

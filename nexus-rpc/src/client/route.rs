@@ -293,11 +293,22 @@ impl Route {
         }
         attempt.retract();
         Err(error.unwrap_or_else(|| {
-            let what = match endpoints.is_empty() {
-                true => format!("no provider of {}", self.service),
-                false => format!("no provider of {} can be reached", self.service),
+            let service = self.service;
+            let refused = endpoints.iter().filter(|endpoint| endpoint.refuses());
+            let (code, what) = match (endpoints.len(), refused.count()) {
+                (0, _) => (ErrorCode::HOST_DOWN, format!("no provider of {service}")),
+                (all, refused) if refused == all => (
+                    ErrorCode::TLS,
+                    format!(
+                        "every provider of {service} refuses this side's certificate, or wants one"
+                    ),
+                ),
+                _ => (
+                    ErrorCode::HOST_DOWN,
+                    format!("no provider of {service} can be reached"),
+                ),
             };
-            RpcError::new(ErrorCode::HOST_DOWN, what)
+            RpcError::new(code, what)
         }))
     }
 
