@@ -47,10 +47,10 @@ impl Bus for LocalBus {
         login: LoginNumber,
         policy: LoginPolicy,
     ) -> Result<Claim, BusError> {
+        let mut presence = self.presence.lock();
         if self.budgets.remembers(&over_fact(session)) {
             return Ok(Claim::Over);
         }
-        let mut presence = self.presence.lock();
         let now = Instant::now();
         if presence.other(user, session, now).is_some() && policy == LoginPolicy::OlderWins {
             return Ok(Claim::Refused);
@@ -67,8 +67,9 @@ impl Bus for LocalBus {
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
-        self.budgets.remember(&over_fact(session), OVER_LIFE);
         let mut presence = self.presence.lock();
+        // Under the lock, as claims look at it: of the two one comes first.
+        self.budgets.remember(&over_fact(session), OVER_LIFE);
         let held = presence.users.get(&user) == Some(&session);
         if held {
             presence.users.remove(&user);
