@@ -69,7 +69,8 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// always   renew_lease every third of the time to live
 /// login    claim          logout, connection closed    release
 /// renew_lease answered New, the subscription reported Connected again, and every few minutes:
-///          restore all sessions; close those it reports as taken or outdated, tell those it reports as replaced
+///          retain what it holds; restore all sessions, close those reported as taken or outdated, and tell those
+///          reported as replaced
 /// a login that could not be claimed because the bus was away:
 ///          restore its session
 /// stop     end_lease
@@ -113,12 +114,24 @@ pub trait Bus: Send + Sync + 'static {
     /// Holds the lease of `proxy` for `time_to_live` from now (a millisecond to a day; what is
     /// outside of that is taken as the nearer end).
     ///
-    /// [`Lease::New`] means that there was none: this is the first time, it had expired, or the
-    /// backend lost its data. The proxy must then [`restore`](Bus::restore) its sessions.
+    /// [`Lease::New`] means that there was none as it was left: this is the first time, it had expired, or the backend
+    /// lost its data or went back to an older state of it. The proxy must then [`retain`](Bus::retain) and
+    /// [`restore`](Bus::restore) its sessions.
     ///
     /// # Errors
     /// Any [`BusError`]. After one, the lease may or may not have been prolonged.
     fn renew_lease(&self, proxy: ProxyId, time_to_live: Duration) -> Result<Lease, BusError>;
+
+    /// Removes the entries of `proxy` that `is_held` (user, session) denies, as [`release`](Bus::release) does; returns
+    /// how many. Entries outlive their session when the backend goes back to an older state.
+    ///
+    /// `is_held` is asked about each entry on the calling thread, and must not call the bus. Costs some round trips per
+    /// 500 entries; the backend serves others between them.
+    ///
+    /// # Errors
+    /// Any [`BusError`]. After one, some may have been removed; calling again is safe.
+    fn retain(&self, proxy: ProxyId, is_held: &dyn Fn(i32, u64) -> bool)
+    -> Result<usize, BusError>;
 
     /// Puts the sessions of `proxy` back where they are missing or another live session of an older login is, and
     /// prolongs the life of those that are there.

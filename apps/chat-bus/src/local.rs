@@ -122,6 +122,26 @@ impl Bus for LocalBus {
         Ok(restored)
     }
 
+    fn retain(
+        &self,
+        proxy: ProxyId,
+        is_held: &dyn Fn(i32, u64) -> bool,
+    ) -> Result<usize, BusError> {
+        let mut presence = self.presence.lock();
+        let mut over = Vec::new();
+        presence.users.retain(|&user, held| {
+            let stays = held.proxy != proxy || is_held(user, held.session);
+            if !stays {
+                over.push(*held);
+            }
+            stays
+        });
+        for session in &over {
+            self.budgets.remember(&over_fact(*session), OVER_LIFE);
+        }
+        Ok(over.len())
+    }
+
     fn end_lease(&self, proxy: ProxyId) -> Result<(), BusError> {
         let mut presence = self.presence.lock();
         presence.leases.remove(&proxy);

@@ -140,9 +140,10 @@ pub struct Restored {
 /// The answer to [`Bus::renew_lease`](crate::Bus::renew_lease).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Lease {
-    /// The lease was there and is prolonged.
+    /// The lease was there as it was left, and is prolonged.
     Kept,
-    /// There was no lease; there is one now. The proxy's sessions must be restored.
+    /// There was no lease, or that of an older state of the backend; there is one now. The proxy's sessions must be
+    /// compared and restored.
     New,
 }
 

@@ -1,8 +1,9 @@
 //! Keeps the proxy's lease on the bus, and with it its users online.
 //!
-//! One thread, as the bus may block. Whenever presence may have been lost or changed without this proxy
-//! hearing of it, all sessions are restored, and so are, as soon as the bus is there, those that began while it was
-//! away. Sessions whose users the bus gives to others end, wherever they are: the bus puts logins in order.
+//! One thread, as the bus may block. Whenever presence may have been lost or changed without this proxy hearing of it,
+//! the bus is compared with the sessions here: entries without a session are removed, and all sessions are restored.
+//! Those that began while the bus was away are restored as soon as it is there. Sessions whose users the bus gives to
+//! others end, wherever they are: the bus puts logins in order.
 //!
 //! While the bus is away, pushes cannot arrive. The sessions then fetch what is pending once a second, or as often as
 //! the services can take.
@@ -130,11 +131,12 @@ impl LeaseKeeper {
         self.held.store(lease.is_ok(), Ordering::Release);
         if lease? == Lease::New {
             log::info!("proxy {}: the lease is new", self.proxy);
-            // Meanwhile these users were offline for everybody, and got no pushes.
+            // Meanwhile these users were perhaps offline for everybody, and got no pushes.
             due.now();
         }
         self.claim(&mut due.unclaimed)?;
         if due.restore_at <= Instant::now() {
+            self.remove_ended()?;
             self.restore()?;
             due.restore_at = Instant::now() + RESTORE_INTERVAL;
             // After the restore: from then on nothing more is missed.
@@ -188,6 +190,19 @@ impl LeaseKeeper {
             for (user, _) in some {
                 unclaimed.remove(&user);
             }
+        }
+        Ok(())
+    }
+
+    /// Removes the entries of sessions that have ended: the bus may have gone back to a state in which they had not. A
+    /// login is in the directory before its session is claimed.
+    fn remove_ended(&self) -> Result<(), BusError> {
+        let directory = &self.directory;
+        let is_held = |user, session| directory.session(user, SessionId(session)).is_some();
+        let removed = self.bus.retain(self.proxy, &is_held)?;
+        if removed > 0 {
+            let proxy = self.proxy;
+            log::info!("proxy {proxy}: {removed} users were online in sessions that have ended");
         }
         Ok(())
     }

@@ -5,7 +5,8 @@
 //! | `nexus:user:{id}` | the user's session, `proxy:session` | until released, at most `entry_life` |
 //! | `nexus:login:{id}` | the number of the user's latest login | `entry_life` |
 //! | `nexus:lost:{id}` | list: sessions that lost the user | some minutes |
-//! | `nexus:proxy:{proxy}` | the lease of a proxy, `1` | as long as the lease |
+//! | `nexus:proxy:{proxy}` | the lease of a proxy: how often it was renewed | as long as the lease |
+//! | `nexus:proxy:{proxy}:users` | set: the users whose entries are the proxy's | `entry_life` |
 //! | `nexus:to:{proxy}` | channel: messages to a proxy | |
 //! | `nexus:budget:{name}` | nothing: its remaining life is what was used of a budget | until the budget is full |
 //! | `nexus:fact:{fact}` | nothing: it is there; `over:{session}` says that a session was released | as long as the fact is remembered |
@@ -13,6 +14,11 @@
 //! An entry whose lease key is gone is dead: it counts as absent everywhere and is overwritten by
 //! the next claim. The life of an entry is only there so that dead ones do not pile up; each
 //! `restore` starts it anew, so a proxy that restores more often than `entry_life` never loses one.
+//!
+//! Redis may go back to an older state: it restarts from a snapshot, or a replica that lagged takes over. The lease then
+//! says less than its holder left in it, or comes from another run of Redis, and counts as new
+//! ([`renew_lease`](Bus::renew_lease)). Entries that came back with that state are found by the set of their proxy's users
+//! ([`retain`](Bus::retain)), which every script that writes an entry keeps in step with it.
 //!
 //! Programs of the version before know neither logins' numbers nor lost sessions, and write entries as ever: of a user
 //! whom one of them has claimed, no login is older than another.
@@ -137,6 +143,15 @@ pub struct RedisBus {
     ping_interval: Duration,
     /// Proxies that held users lately.
     holders: Mutex<Vec<ProxyId>>,
+    /// Leases that were renewed here, until they are given up.
+    leases: Mutex<HashMap<ProxyId, Renewed>>,
+}
+
+/// A lease as its holder left it.
+struct Renewed {
+    count: i64,
+    /// Which run of Redis it is in; empty: not known.
+    run: String,
 }
 
 impl RedisBus {
@@ -158,6 +173,7 @@ impl RedisBus {
             entry_life_ms: as_ms(config.entry_life),
             ping_interval: config.ping_interval,
             holders: Mutex::default(),
+            leases: Mutex::default(),
         })
     }
 
@@ -203,6 +219,34 @@ impl RedisBus {
         script
     }
 
+    fn releasing(&self, user: i32, session: SessionRef) -> Cmd {
+        let over = self.keys.fact(&over_fact(session));
+        let keys = [
+            self.keys.user(user),
+            over,
+            self.keys.users_of(session.proxy),
+        ];
+        let mut release = script(scripts::RELEASE, &keys);
+        release
+            .arg(session.to_string())
+            .arg(as_ms(OVER_LIFE))
+            .arg(user);
+        release
+    }
+
+    /// Those of `users` whose entries are of `proxy`, with the entry's session.
+    fn entries(&self, proxy: ProxyId, users: &[i32]) -> Result<Vec<(i32, SessionRef)>, BusError> {
+        let mut keys = vec![self.keys.users_of(proxy)];
+        keys.extend(users.iter().map(|&user| self.keys.user(user)));
+        let mut entries = script(scripts::ENTRIES, &keys);
+        entries.arg(proxy.to_string()).arg(users);
+        let found: Vec<(i32, String)> = self.ask(entries)?;
+        let found = found.into_iter();
+        Ok(found
+            .filter_map(|(user, entry)| Some((user, entry.parse().ok()?)))
+            .collect())
+    }
+
     /// The values of `keys`, in their order.
     fn values(&self, keys: &[String]) -> Result<Vec<Option<String>>, BusError> {
         let commands: Vec<Cmd> = keys
@@ -245,10 +289,7 @@ impl Bus for RedisBus {
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
-        let over = self.keys.fact(&over_fact(session));
-        let mut release = script(scripts::RELEASE, &[self.keys.user(user), over]);
-        release.arg(session.to_string()).arg(as_ms(OVER_LIFE));
-        self.ask(release)
+        self.ask(self.releasing(user, session))
     }
 
     fn locate(&self, users: &[i32]) -> Result<Vec<Option<SessionRef>>, BusError> {
@@ -297,10 +338,51 @@ impl Bus for RedisBus {
     }
 
     fn renew_lease(&self, proxy: ProxyId, time_to_live: Duration) -> Result<Lease, BusError> {
+        let left = match self.leases.lock().get(&proxy) {
+            Some(left) => (left.count, left.run.clone()),
+            None => (0, String::new()),
+        };
         let mut renew = script(scripts::RENEW_LEASE, &[self.keys.lease(proxy)]);
-        renew.arg(as_ms(lease_time(time_to_live)));
-        let kept: bool = self.ask(renew)?;
-        Ok(if kept { Lease::Kept } else { Lease::New })
+        renew.arg(as_ms(lease_time(time_to_live))).arg(left.0);
+        let (before, count, run): (i64, i64, String) = self.ask(renew)?;
+        let is_older = before < left.0;
+        let is_another = !run.is_empty() && !left.1.is_empty() && run != left.1;
+        self.leases.lock().insert(proxy, Renewed { count, run });
+        if before >= 0 && (is_older || is_another) {
+            log::warn!("redis went back to an older state, or another one took over");
+        }
+        Ok(match before < 0 || is_older || is_another {
+            true => Lease::New,
+            false => Lease::Kept,
+        })
+    }
+
+    fn retain(
+        &self,
+        proxy: ProxyId,
+        is_held: &dyn Fn(i32, u64) -> bool,
+    ) -> Result<usize, BusError> {
+        let mut removed = 0;
+        let mut cursor: u64 = 0;
+        loop {
+            let mut scan = command("SSCAN", &[self.keys.users_of(proxy)]);
+            scan.arg(cursor).arg("COUNT").arg(USERS_PER_COMMAND);
+            let (next, users): (u64, Vec<String>) = self.ask(scan)?;
+            let users: Vec<i32> = users.iter().filter_map(|user| user.parse().ok()).collect();
+            for some in users.chunks(USERS_PER_COMMAND) {
+                let entries = self.entries(proxy, some)?.into_iter();
+                let over: Vec<Cmd> = entries
+                    .filter(|&(user, held)| held.proxy == proxy && !is_held(user, held.session))
+                    .map(|(user, held)| self.releasing(user, held))
+                    .collect();
+                let released: Vec<bool> = self.ask_all(&over)?;
+                removed += released.into_iter().filter(|&released| released).count();
+            }
+            cursor = next;
+            if cursor == 0 {
+                return Ok(removed);
+            }
+        }
     }
 
     fn restore(&self, proxy: ProxyId, sessions: &[HeldSession]) -> Result<Restored, BusError> {
@@ -335,8 +417,9 @@ impl Bus for RedisBus {
     }
 
     fn end_lease(&self, proxy: ProxyId) -> Result<(), BusError> {
-        self.ask::<Value>(command("DEL", &[self.keys.lease(proxy)]))
-            .map(drop)
+        self.ask::<Value>(command("DEL", &[self.keys.lease(proxy)]))?;
+        self.leases.lock().remove(&proxy);
+        Ok(())
     }
 
     fn publish(&self, messages: &[(ProxyId, Bytes)]) -> Result<(), BusError> {
@@ -422,6 +505,11 @@ impl Keys {
 
     fn lease(&self, proxy: ProxyId) -> String {
         format!("{}proxy:{proxy}", self.prefix)
+    }
+
+    /// As the scripts spell it.
+    fn users_of(&self, proxy: ProxyId) -> String {
+        format!("{}:users", self.lease(proxy))
     }
 
     fn channel(&self, proxy: ProxyId) -> String {

@@ -27,17 +27,24 @@ local function other(entry, session, leases)
     local proxy = held and held ~= session and string.match(held, '^(%x+):%d+$')
     return proxy and redis.call('EXISTS', leases .. proxy) == 1 and held
 end
+local function users_of(session)
+    return ARGV[1] .. string.match(session, '^(%x+):') .. ':users'
+end
 local function give(entry, latest, lost, session, login, replaced, life, lost_life, lost_max)
     redis.call('SET', entry, session, 'PX', life)
     if tonumber(login) > 0 then
         redis.call('SET', latest, login, 'PX', life)
     end
+    local user = string.match(entry, '%-?%d+$')
     if replaced then
+        redis.call('SREM', users_of(replaced), user)
         redis.call('LREM', lost, 0, replaced)
         redis.call('RPUSH', lost, replaced)
         redis.call('LTRIM', lost, -lost_max, -1)
         redis.call('PEXPIRE', lost, lost_life)
     end
+    redis.call('SADD', users_of(session), user)
+    redis.call('PEXPIRE', users_of(session), life)
     redis.call('LREM', lost, 0, session)
     return redis.call('LRANGE', lost, 0, -1)
 end
@@ -79,22 +86,48 @@ return {1, latest, give(KEYS[1], KEYS[2], KEYS[3], session, login, held, ARGV[2]
 
 /// Removes the entry of a user if it still is that of a session, and marks the session as over.
 ///
-/// Keys: the user's, the mark. Arguments: the session, the life of the mark in ms. Answer: how many entries were removed.
+/// Keys: the user's, the mark, the users of the session's proxy. Arguments: the session, the life of the mark in ms, the
+/// user. Answer: how many entries were removed.
 pub(super) const RELEASE: &str = r"
 redis.call('SET', KEYS[2], '', 'PX', ARGV[2])
 if redis.call('GET', KEYS[1]) == ARGV[1] then
+    redis.call('SREM', KEYS[3], ARGV[3])
     return redis.call('DEL', KEYS[1])
 end
 return 0
 ";
 
-/// Holds a lease.
+/// Reads the entries of some users of a proxy, and takes those off its list whose entry is not the proxy's.
 ///
-/// Keys: the lease's. Arguments: its time in ms. Answer: whether there was one already (1 or 0).
+/// Keys: the users of the proxy; the entry of each. Arguments: the proxy, the users. Answer: the proxy's entries, each
+/// after its user.
+pub(super) const ENTRIES: &str = r"
+local found = {}
+for index, user in ipairs(ARGV) do
+    if index > 1 then
+        local held = redis.call('GET', KEYS[index])
+        if held and string.match(held, '^(%x+):') == ARGV[1] then
+            found[#found + 1] = user
+            found[#found + 1] = held
+        else
+            redis.call('SREM', KEYS[1], user)
+        end
+    end
+end
+return found
+";
+
+/// Holds a lease, whose value counts how often it was renewed.
+///
+/// Keys: the lease's. Arguments: its time in ms; the count as its holder left it. Answer: the count before, -1 for none;
+/// the count now; which run of Redis this is, empty for a Redis user that may not ask (`INFO`).
 pub(super) const RENEW_LEASE: &str = r"
-local kept = redis.call('EXISTS', KEYS[1])
-redis.call('SET', KEYS[1], '1', 'PX', ARGV[1])
-return kept
+local before = redis.call('GET', KEYS[1])
+local count = math.max(tonumber(before or '0') or 0, tonumber(ARGV[2])) + 1
+redis.call('SET', KEYS[1], count, 'PX', ARGV[1])
+local server = redis.pcall('INFO', 'server')
+local run = type(server) == 'string' and string.match(server, 'run_id:(%x+)')
+return {before and tonumber(before) or -1, count, run or ''}
 ";
 
 /// Puts sessions back, unless another live session has the user that is not known to be of an older login, or the user has

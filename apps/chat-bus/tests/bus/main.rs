@@ -7,6 +7,7 @@ mod suite;
 mod budgets;
 mod logins;
 mod redis_faults;
+mod redis_older_states;
 mod redis_tls;
 
 mod local {

@@ -28,7 +28,7 @@ fn config(url: String) -> RedisConfig {
     config
 }
 
-fn bus(redis: &Redis) -> RedisBus {
+pub(crate) fn bus(redis: &Redis) -> RedisBus {
     RedisBus::new(config(redis.url())).expect("a good configuration")
 }
 
@@ -42,7 +42,7 @@ fn is_unavailable<T>(result: Result<T, BusError>) -> bool {
 }
 
 /// Sends one inline command to Redis and returns the first line of the answer.
-fn ask_redis(redis: &Redis, command: &str) -> String {
+pub(crate) fn ask_redis(redis: &Redis, command: &str) -> String {
     let address = SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port()));
     let mut stream = TcpStream::connect(address).expect("Redis is there");
     stream

@@ -54,6 +54,7 @@ macro_rules! conformance {
             a_lease_is_new_only_when_there_was_none
             restoring_brings_back_what_is_missing_and_names_what_is_taken
             many_users_are_restored_and_located_in_order
+            entries_without_a_session_are_removed_and_no_others
             of_many_concurrent_claims_exactly_one_holds
             messages_of_one_publisher_arrive_in_order
             a_message_reaches_its_proxy_and_no_other
@@ -270,6 +271,40 @@ pub(crate) fn many_users_are_restored_and_located_in_order(a: &dyn Bus, b: &dyn 
         let proxy = if user % 2 == 0 { one } else { two };
         assert_eq!(located, Some(session(proxy, 9)), "user {user}");
     }
+}
+
+pub(crate) fn entries_without_a_session_are_removed_and_no_others(a: &dyn Bus, b: &dyn Bus) {
+    let (proxy, other) = (live_proxy(a), live_proxy(b));
+    // More than are read at a time.
+    let sessions: Vec<(i32, u64)> = (0..2_000).zip(0..).collect();
+    assert_eq!(a.restore(proxy, &held(&sessions)), Ok(nothing()));
+    claim_as(b, 1, session(other, 1), 1);
+    claim(a, 2, session(proxy, 2_002));
+    assert_eq!(b.release(3, session(proxy, 3)), Ok(true));
+    claim(a, 3, session(proxy, 2_003));
+    claim(b, -7, session(proxy, 2_007));
+    let is_held = |user: i32, number: u64| {
+        user % 2 == 0 && u64::try_from(user) == Ok(number) || (user, number) == (3, 2_003)
+    };
+    // The odd ones without user 1 and user 3; users 2 and -7.
+    assert_eq!(b.retain(proxy, &is_held), Ok(1_000));
+    assert_eq!(a.retain(proxy, &is_held), Ok(0));
+    let located = b.locate(&[0, 1, 2, 3, 4, 5, -7]).expect("located");
+    let of = |proxy, number| Some(session(proxy, number));
+    let expected = [
+        of(proxy, 0),
+        of(other, 1),
+        None,
+        of(proxy, 2_003),
+        of(proxy, 4),
+        None,
+        None,
+    ];
+    assert_eq!(located, expected);
+    // They are over, as those that were released.
+    let late = a.claim(5, session(proxy, 5), 9, LoginPolicy::NewerWins);
+    assert_eq!(late, Ok(Claim::Over));
+    assert_eq!(a.retain(ProxyId::random(), &|_, _| false), Ok(0));
 }
 
 pub(crate) fn of_many_concurrent_claims_exactly_one_holds(a: &dyn Bus, b: &dyn Bus) {

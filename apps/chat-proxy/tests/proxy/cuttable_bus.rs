@@ -76,6 +76,14 @@ impl Bus for CuttableBus {
         self.inner.restore(proxy, sessions)
     }
 
+    fn retain(
+        &self,
+        proxy: ProxyId,
+        is_held: &dyn Fn(i32, u64) -> bool,
+    ) -> Result<usize, BusError> {
+        self.inner.retain(proxy, is_held)
+    }
+
     fn end_lease(&self, proxy: ProxyId) -> Result<(), BusError> {
         self.inner.end_lease(proxy)
     }

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use chat_bus::Bus;
+use chat_bus::{Bus, LoginPolicy, NO_NUMBER, SessionRef};
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 
@@ -245,6 +245,28 @@ fn presence_that_was_lost_is_restored_and_sessions_that_lost_their_user_end() {
     setting.bus.mend();
     let _: SignedOut = loses.expect(MessageId::SIGNED_OUT);
     loses.expect_closed();
+    stays.expect_silence();
+}
+
+#[test]
+fn entries_of_sessions_that_ended_are_removed_when_the_bus_is_back() {
+    let setting = Setting::new();
+    let mut stays = setting.logged_in(1);
+    let proxy = setting.proxy.id();
+    setting.bus.cut();
+    // As from an older state of the bus.
+    let ended = SessionRef {
+        proxy,
+        session: u64::MAX,
+    };
+    let came_back = setting
+        .bus
+        .claim(2, ended, NO_NUMBER, LoginPolicy::NewerWins);
+    came_back.expect("claimed");
+    assert!(setting.is_online(2));
+    setting.bus.mend();
+    wait_until("compared", || !setting.is_online(2));
+    assert!(setting.is_online(1));
     stays.expect_silence();
 }
 
