@@ -48,6 +48,9 @@ pub trait Store: Send + Sync + 'static {
     /// A user by id.
     fn user(&self, id: UserId) -> Result<Option<User>, StoreError>;
 
+    /// The id of the user of this name. Names are compared byte by byte.
+    fn user_named(&self, name: &str) -> Result<Option<UserId>, StoreError>;
+
     /// The names of those of `ids` that exist.
     fn names(&self, ids: &[UserId]) -> Result<HashMap<UserId, String>, StoreError>;
 

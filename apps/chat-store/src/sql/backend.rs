@@ -129,6 +129,10 @@ impl<B: Backend> Store for B {
         self.read(|s| users::find(s, id))
     }
 
+    fn user_named(&self, name: &str) -> Result<Option<UserId>, StoreError> {
+        self.read(|s| users::named(s, name))
+    }
+
     fn names(&self, ids: &[UserId]) -> Result<HashMap<UserId, String>, StoreError> {
         self.read(|s| users::names(s, ids))
     }

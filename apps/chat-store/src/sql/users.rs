@@ -16,8 +16,7 @@ pub(super) fn create(
 ) -> Result<CreateUser, DbError> {
     // Asked first, because a refused INSERT uses up an id. Of two that ask at once, one meets the
     // unique key, is run again and then finds the other.
-    let taken = s.first("SELECT id FROM user WHERE name = ?", &[name.into()])?;
-    if taken.is_some() {
+    if named(s, name)?.is_some() {
         return Ok(CreateUser::NameTaken);
     }
     let sql = "INSERT INTO user (name, password_hash) VALUES (?, ?)";
@@ -41,6 +40,11 @@ pub(super) fn find(s: &mut dyn Session, id: UserId) -> Result<Option<User>, DbEr
         last_offline_at_ms: row.optional_i64(2)?,
         last_login: row.u64(3)?,
     }))
+}
+
+pub(super) fn named(s: &mut dyn Session, name: &str) -> Result<Option<UserId>, DbError> {
+    let row = s.first("SELECT id FROM user WHERE name = ?", &[name.into()])?;
+    row.map(|row| row.user(0)).transpose()
 }
 
 pub(super) fn names(

@@ -139,6 +139,9 @@ impl Store for Scripted {
     fn user(&self, _: UserId) -> Result<Option<User>, StoreError> {
         unreachable!()
     }
+    fn user_named(&self, _: &str) -> Result<Option<UserId>, StoreError> {
+        unreachable!()
+    }
     fn names(&self, _: &[UserId]) -> Result<HashMap<UserId, String>, StoreError> {
         unreachable!()
     }

@@ -44,6 +44,7 @@ macro_rules! conformance {
                 a_registered_user_is_found
                 a_name_is_taken_once
                 names_are_compared_byte_by_byte
+                a_name_that_nobody_has_is_nobodys
                 texts_that_are_too_long_are_refused
                 nobody_is_found_under_an_unused_id
                 schema_can_be_prepared_again_and_at_once

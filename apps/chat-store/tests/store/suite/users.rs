@@ -73,10 +73,18 @@ pub(crate) fn names_are_compared_byte_by_byte(servers: &Servers) {
     let stored = servers.b.names(&ids).unwrap();
     for (id, name) in ids.iter().zip(&names) {
         assert_eq!(stored.get(id), Some(name));
+        assert_eq!(servers.b.user_named(name).unwrap(), Some(*id), "{name:?}");
         assert_eq!(
             servers.b.create_user(name, "hash").unwrap(),
             CreateUser::NameTaken
         );
+    }
+}
+
+pub(crate) fn a_name_that_nobody_has_is_nobodys(servers: &Servers) {
+    register(&*servers.a, "%");
+    for name in ["", "%", "_", &unused_name("nobody"), &"x".repeat(1000)] {
+        assert_eq!(servers.b.user_named(name).unwrap(), None, "{name:?}");
     }
 }
 
