@@ -13,7 +13,7 @@ use crate::model::FromAnswer;
 use crate::state::{Password, Request};
 use crate::{
     ChatError, ClientOptions, Conversation, Event, Friend, Group, HistoryPage, LoginSnapshot,
-    Pending, Sent, SessionToken, Status, time,
+    Pending, Sent, SessionToken, Status, Who, time,
 };
 
 const CLOSE_TIMEOUT: Duration = Duration::from_secs(5);
@@ -107,11 +107,11 @@ impl ChatClient {
         })
     }
 
-    /// Signs in. From then on the client resumes the session by itself whenever the connection was lost,
+    /// Signs in, by the id or by the name. From then on the client resumes the session by itself whenever the connection was lost,
     /// until [`logout`](Self::logout), [`Event::SignedOut`] or [`close`](Self::close).
-    pub fn login(&self, user: UserId, password: &str) -> Pending<LoginSnapshot> {
+    pub fn login(&self, user: impl Into<Who>, password: &str) -> Pending<LoginSnapshot> {
         self.request(Request::Login {
-            user,
+            user: user.into(),
             password: Password(password.to_owned()),
         })
     }
@@ -181,9 +181,9 @@ impl ChatClient {
         })
     }
 
-    /// Makes a user a friend.
-    pub fn add_friend(&self, user: UserId) -> Pending<Friend> {
-        self.request(Request::AddFriend(user))
+    /// Makes a user a friend, whom the id or the name names. The answer has both.
+    pub fn add_friend(&self, user: impl Into<Who>) -> Pending<Friend> {
+        self.request(Request::AddFriend(user.into()))
     }
 
     /// Ends a friendship.

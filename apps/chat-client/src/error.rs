@@ -10,8 +10,10 @@ use crate::words::{self, Language};
 pub enum Operation {
     /// Making an account.
     Register,
-    /// Signing in.
+    /// Signing in with the user id.
     Login,
+    /// Signing in with the name.
+    LoginByName,
     /// Going on with a session.
     Resume,
     /// Signing out.

@@ -64,7 +64,7 @@ pub use crate::client::ChatClient;
 pub use crate::error::{ChatError, Operation};
 pub use crate::model::{
     Body, Conversation, Event, Friend, Group, HistoryPage, LoginSnapshot, Member, Message,
-    Presence, Role, Sent, Status,
+    Presence, Role, Sent, Status, Who,
 };
 pub use crate::options::ClientOptions;
 pub use crate::pending::Pending;

@@ -8,6 +8,45 @@ use chat_proto::messages as proto;
 
 use crate::{ChatError, Operation, SessionToken};
 
+/// A user, as people name users: by the id, which registering gave, or by the name, which is unique.
+///
+/// Names are compared byte by byte once they are in Unicode's form NFC and without space around.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// The user with this id.
+    Id(UserId),
+    /// The user of this name. A server from before there were logins by name refuses it as a bad id.
+    Name(String),
+}
+
+impl Who {
+    /// The two fields that name a user in a request: the id, and the name where there is no id.
+    pub(crate) fn to_proto(&self) -> (i32, Bytes) {
+        match self {
+            Self::Id(id) => (id.get(), Bytes::new()),
+            Self::Name(name) => (0, name.clone().into()),
+        }
+    }
+}
+
+impl From<UserId> for Who {
+    fn from(id: UserId) -> Self {
+        Self::Id(id)
+    }
+}
+
+impl From<&str> for Who {
+    fn from(name: &str) -> Self {
+        Self::Name(name.to_owned())
+    }
+}
+
+impl From<String> for Who {
+    fn from(name: String) -> Self {
+        Self::Name(name)
+    }
+}
+
 /// What a message belongs to, as the signed-in user sees it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Conversation {

@@ -85,7 +85,7 @@ fn with_detail(sentence: &str, detail: &str) -> String {
 pub(crate) fn operation(operation: Operation, language: Language) -> &'static str {
     let (english, chinese) = match operation {
         Operation::Register => ("registering", "注册"),
-        Operation::Login => ("signing in", "登录"),
+        Operation::Login | Operation::LoginByName => ("signing in", "登录"),
         Operation::Resume => ("going on with the session", "恢复会话"),
         Operation::Logout => ("signing out", "登出"),
         Operation::AddFriend => ("adding a friend", "添加好友"),
@@ -129,20 +129,40 @@ fn reason(operation: Operation, code: i32) -> Option<(&'static str, &'static str
             "没有该 ID 的用户：ID 是注册时得到的数字",
         ),
         (Operation::Login, code::LOGIN_WRONG_PASSWORD) => ("the password is wrong", "密码错误"),
-        (Operation::Login | Operation::Resume, code::LOGIN_ALREADY_ONLINE) => (
+        (Operation::LoginByName, code::LOGIN_BAD_ID) => (
+            "this server knows users by their id only; sign in with the number that registering gave",
+            "该服务器只支持用用户 ID 登录：ID 是注册时得到的数字",
+        ),
+        (Operation::LoginByName, code::LOGIN_NO_USER) => {
+            ("there is no user of this name", "没有该用户名的用户")
+        }
+        (Operation::LoginByName, code::LOGIN_WRONG_PASSWORD) => (
+            "the name or the password is wrong; upper and lower case differ",
+            "用户名或密码错误，请注意区分大小写",
+        ),
+        (
+            Operation::Login | Operation::LoginByName | Operation::Resume,
+            code::LOGIN_ALREADY_ONLINE,
+        ) => (
             "this user is signed in elsewhere already",
             "该用户已在别处登录",
         ),
         (Operation::Logout, code::LOGOUT_FAILED) => {
             ("the server could not sign you out", "服务器未能登出")
         }
-        (Operation::AddFriend, code::ADD_FRIEND_BAD_ID)
-        | (Operation::DeleteFriend, code::DELETE_FRIEND_BAD_ID) => (
+        (Operation::AddFriend, code::ADD_FRIEND_BAD_ID) => (
+            "name somebody else, by the user id or by the name",
+            "请输入他人的用户 ID 或用户名",
+        ),
+        (Operation::AddFriend, code::ADD_FRIEND_NO_USER) => (
+            "there is no such user; in names upper and lower case differ",
+            "没有该用户，请注意用户名区分大小写",
+        ),
+        (Operation::DeleteFriend, code::DELETE_FRIEND_BAD_ID) => (
             "a friend's id is a number above 0 and not your own",
             "好友 ID 应为大于 0 的数字，且不能是自己",
         ),
-        (Operation::AddFriend, code::ADD_FRIEND_NO_USER)
-        | (Operation::DeleteFriend, code::DELETE_FRIEND_NO_USER) => {
+        (Operation::DeleteFriend, code::DELETE_FRIEND_NO_USER) => {
             ("there is no user with this id", "没有该 ID 的用户")
         }
         (Operation::AddFriend, code::ADD_FRIEND_ALREADY) => {
@@ -266,9 +286,10 @@ mod tests {
 
     #[test]
     fn every_code_of_the_table_has_a_sentence_in_both_languages() {
-        let table: [(Operation, &[i32]); 10] = [
+        let table: [(Operation, &[i32]); 11] = [
             (Operation::Register, &[2, 3]),
             (Operation::Login, &[2, 3, 4, 5]),
+            (Operation::LoginByName, &[2, 3, 4, 5]),
             (Operation::Logout, &[2]),
             (Operation::AddFriend, &[2, 3, 4, 5, 6]),
             (Operation::DeleteFriend, &[2, 3, 4, 5]),

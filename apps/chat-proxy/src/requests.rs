@@ -45,6 +45,12 @@ pub(crate) trait UserRequest: Request {
         None
     }
 
+    /// The conversation that it has added a message to, where only the answer tells.
+    fn opened(me: UserId, answer: &Self::Answer) -> Option<ConversationId> {
+        let _ = (me, answer);
+        None
+    }
+
     /// Whether the services recognise it when they get it twice: it carries a client message id.
     fn is_repeatable(&self) -> bool {
         false
@@ -120,7 +126,7 @@ plain! { CreateGroupRequest FetchFriendsRequest FetchGroupsRequest FetchHistoryR
 macro_rules! messages {
     ($(
         $request:ident, $message:ident: $user_id:expr, $conversation:expr
-        $(, repeatable: $repeatable:expr)?;
+        $(, opened: $opened:expr)? $(, repeatable: $repeatable:expr)?;
     )*) => {$(
         impl UserRequest for $request {
             const MESSAGE: OwnMessage = OwnMessage::$message;
@@ -135,6 +141,11 @@ macro_rules! messages {
                 conversation(self, me)
             }
 
+            $(fn opened(me: UserId, answer: &Self::Answer) -> Option<ConversationId> {
+                let opened: fn(UserId, &Self::Answer) -> Option<ConversationId> = $opened;
+                opened(me, answer)
+            })?
+
             $(fn is_repeatable(&self) -> bool {
                 let repeatable: fn(&Self) -> bool = $repeatable;
                 repeatable(self)
@@ -148,7 +159,8 @@ macro_rules! messages {
 }
 
 messages! {
-    AddFriendRequest, Opens: |r| r.user_id, |r, me| pair(me, r.friend_id);
+    AddFriendRequest, Opens: |r| r.user_id, |r, me| pair(me, r.friend_id),
+        opened: |me, answer| pair(me, answer.friend_user.as_ref()?.friend_id);
     DeleteFriendRequest, Continues: |r| r.user_id, |r, me| pair(me, r.friend_id);
     AddGroupRequest, Opens: |r| r.user_id, |r, _| group(r.group_id);
     QuitGroupRequest, Continues: |r| r.user_id, |r, _| group(r.group_id);

@@ -48,6 +48,7 @@ mod guarding;
 mod heartbeats;
 mod login;
 mod logout;
+mod naming;
 mod state;
 mod timer;
 
@@ -80,6 +81,8 @@ impl Shared {
 pub(crate) enum ToSession {
     /// A request was answered.
     Answered(Answered),
+    /// The user whom a login names was looked for.
+    UserFound(Box<naming::Found>),
     /// The login was answered, or failed for this reason.
     LoginAnswered(Box<login::Answer>),
     /// The logout was answered; `released`: by a service that has done it.
@@ -109,7 +112,15 @@ pub(crate) struct Answered {
     /// The conversation in whose queue the request stood.
     conversation: Option<ConversationId>,
     /// The message that the request became.
-    own: Option<(u64, OwnMessage)>,
+    own: Option<Own>,
+}
+
+/// A message of the user's own, and its place.
+#[derive(Debug)]
+struct Own {
+    conversation: ConversationId,
+    sequence: u64,
+    message: OwnMessage,
 }
 
 /// Why a session is ended by somebody else.
@@ -180,6 +191,7 @@ impl Session {
     fn handle(&mut self, conn: &mut Connection<'_>, message: ToSession) {
         match message {
             ToSession::Answered(answered) => self.answered(conn, answered),
+            ToSession::UserFound(found) => self.user_found(conn, *found),
             ToSession::LoginAnswered(answer) => self.login_answered(conn, *answer),
             ToSession::LogoutAnswered { session, released } => {
                 self.logout_answered(conn, session, released);
@@ -205,13 +217,15 @@ impl Session {
     fn answered(&mut self, conn: &mut Connection<'_>, answered: Answered) {
         conn.send(answered.frame);
         self.request_ended();
-        if let (Some(session), Some(conversation)) = (answered.session, answered.conversation) {
-            if let Some((sequence, message)) = answered.own {
+        if let Some(session) = answered.session {
+            if let Some(own) = answered.own {
                 self.deliver(conn, session, |delivery, out| {
-                    delivery.handle_own(conversation, sequence, message, out);
+                    delivery.handle_own(own.conversation, own.sequence, own.message, out);
                 });
             }
-            if let Some(active) = self.active(session) {
+            if let Some(conversation) = answered.conversation
+                && let Some(active) = self.active(session)
+            {
                 active.call_next(conversation);
             }
         }

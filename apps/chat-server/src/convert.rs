@@ -193,6 +193,7 @@ pub(crate) fn push(stored: &StoredMessage, user_ids: Vec<i32>) -> Push {
                 friend_id,
                 sequence,
                 server_time_ms,
+                ..Default::default()
             };
             (MessageId::RECV_ADD_FRIEND, notice.encode_to_vec())
         }

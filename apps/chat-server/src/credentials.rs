@@ -1,9 +1,14 @@
 //! Who somebody is: registering with a name and a password, and showing the password or a session's token.
 
+use std::fmt;
+
+use bytes::Bytes;
 use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::code;
 use chat_proto::messages::{LoginRequest, RegisterRequest, ResumeRequest};
 use chat_store::{CreateUser, TokenHash, TokenOwner, User, UserId};
+
+use sha2::{Digest, Sha256};
 
 use crate::Services;
 use crate::failure::Failure;
@@ -37,22 +42,48 @@ impl Services {
         }
     }
 
+    /// The user whom somebody calls by this name, if there is one.
+    pub(crate) fn user_named(&self, name: &Bytes) -> Result<Option<UserId>, Failure> {
+        for name in input::entered_name(name)? {
+            if let Some(user) = self.store.user_named(&name)? {
+                return Ok(Some(user));
+            }
+        }
+        Ok(None)
+    }
+
     pub(crate) fn authenticate(
         &self,
         address: ClientAddress,
         request: &LoginRequest,
     ) -> Result<User, Failure> {
+        let passwords = input::entered_password(&request.user_password)?;
+        let passwords = passwords.iter().map(|password| password.as_bytes());
+        let by_name = !request.user_name.is_empty();
+        if by_name && request.user_id == 0 {
+            // The proxy has looked for the name, and there is no such user.
+            let attempt = self
+                .limits
+                .log_in(address, NobodyNamed(&request.user_name))?;
+            let refused = self.nobody_verified(&request.user_name, passwords);
+            self.settle(&attempt, &refused);
+            return refused;
+        }
         let Some(id) = UserId::new(request.user_id) else {
             return Err(Failure::new(
                 code::LOGIN_BAD_ID,
                 "the user id is not positive",
             ));
         };
-        let passwords = input::entered_password(&request.user_password)?;
         let attempt = self.limits.log_in(address, id)?;
-        let verified = self.verified(id, passwords.iter().map(|password| password.as_bytes()));
+        let verified = self.verified(id, passwords);
         self.settle(&attempt, &verified);
-        verified
+        match verified {
+            Err(failure) if by_name && failure.is(code::LOGIN_WRONG_PASSWORD) => {
+                Err(wrong_name_or_password())
+            }
+            verified => verified,
+        }
     }
 
     /// Whose session the token is for, if it is one.
@@ -108,6 +139,32 @@ impl Services {
         }
         Err(Failure::new(code::LOGIN_WRONG_PASSWORD, "wrong password"))
     }
+
+    /// Refuses a login by a name that nobody has, after the work that a wrong password costs: neither the answer
+    /// nor its time tells which names there are.
+    fn nobody_verified<'p>(
+        &self,
+        name: &Bytes,
+        passwords: impl Iterator<Item = &'p [u8]>,
+    ) -> Result<User, Failure> {
+        self.user_named(name)?;
+        self.passwords.verify_nobodys(passwords)?;
+        Err(wrong_name_or_password())
+    }
+}
+
+/// A name that no user has, in the names of budgets: one length for all, and printable.
+struct NobodyNamed<'a>(&'a [u8]);
+
+impl fmt::Display for NobodyNamed<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "nobody-{:x}", Sha256::digest(self.0))
+    }
+}
+
+/// The same whether it is the name or the password: a stranger does not learn which users there are.
+fn wrong_name_or_password() -> Failure {
+    Failure::new(code::LOGIN_WRONG_PASSWORD, "wrong name or password")
 }
 
 /// The same for all that a token can be beside right: a stranger does not learn which users there are.

@@ -19,7 +19,7 @@ impl FriendServiceRpc for Services {
         request: AddFriendRequest,
     ) -> Result<AddFriendResponse, RpcError> {
         let user = caller::user(call)?;
-        Ok(match self.try_add_friend(user, request.friend_id) {
+        Ok(match self.try_add_friend(user, &request) {
             Ok((friend, sequence)) => AddFriendResponse {
                 error_code: code::SUCCESS,
                 friend_user: Some(friend),
@@ -88,9 +88,19 @@ impl FriendServiceRpc for Services {
 }
 
 impl Services {
-    fn try_add_friend(&self, user: UserId, friend: i32) -> Result<(FriendUser, u64), Failure> {
+    fn try_add_friend(
+        &self,
+        user: UserId,
+        request: &AddFriendRequest,
+    ) -> Result<(FriendUser, u64), Failure> {
         let bad_id = || Failure::new(code::ADD_FRIEND_BAD_ID, "not the id of another user");
-        let friend = UserId::new(friend).ok_or_else(bad_id)?;
+        let friend = match request.friend_id {
+            0 if !request.friend_name.is_empty() => {
+                let friend = self.user_named(&request.friend_name)?;
+                friend.ok_or_else(|| Failure::new(code::ADD_FRIEND_NO_USER, "no such user"))?
+            }
+            id => UserId::new(id).ok_or_else(bad_id)?,
+        };
         let conversation = ConversationId::pair(user, friend).ok_or_else(bad_id)?;
         let store_failed = |error| Failure::store(error, code::ADD_FRIEND_STORE);
         let added = self

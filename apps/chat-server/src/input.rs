@@ -14,7 +14,7 @@ use std::borrow::Cow;
 
 use bytes::Bytes;
 use chat_proto::ids::code;
-use chat_store::CLIENT_TIME_BYTES_MAX;
+use chat_store::{CLIENT_TIME_BYTES_MAX, NAME_BYTES_MAX};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
 
@@ -43,7 +43,7 @@ pub(crate) fn name(bytes: &Bytes, characters_max: usize) -> Result<String, Failu
     let given = text(bytes)?;
     // Normalising makes text at most three times as long; what is far too long is not touched.
     within("the name", given, characters_max.saturating_mul(4))?;
-    let name: String = given.trim().nfc().collect();
+    let name = form_of_name(given);
     within("the name", &name, characters_max)?;
     if let Some(odd) = odd_in_name(&name) {
         return Err(invalid(format!(
@@ -52,6 +52,26 @@ pub(crate) fn name(bytes: &Bytes, characters_max: usize) -> Result<String, Failu
         )));
     }
     Ok(name)
+}
+
+/// What a name that somebody enters may be kept as: as it came, which it is for a user from before names had
+/// one form, and as it is kept today. Nothing, if it cannot be one.
+///
+/// # Errors
+/// INVALID: it is not UTF-8.
+pub(crate) fn entered_name(bytes: &Bytes) -> Result<Vec<Cow<'_, str>>, Failure> {
+    let given = text(bytes)?;
+    // Longer ones become no shorter than a name may be.
+    if given.is_empty() || given.len() > NAME_BYTES_MAX.saturating_mul(4) {
+        return Ok(Vec::new());
+    }
+    let mut forms = vec![Cow::Borrowed(given)];
+    let kept = form_of_name(given);
+    if kept != given {
+        forms.push(Cow::Owned(kept));
+    }
+    forms.retain(|form| !form.is_empty() && form.len() <= NAME_BYTES_MAX);
+    Ok(forms)
 }
 
 /// A message, or another text that people write to each other.
@@ -121,6 +141,10 @@ pub(crate) fn entered_password(bytes: &Bytes) -> Result<Vec<Cow<'_, str>>, Failu
         forms.push(Cow::Borrowed(given));
     }
     Ok(forms)
+}
+
+fn form_of_name(given: &str) -> String {
+    given.trim().nfc().collect()
 }
 
 fn prepared(password: &str) -> Cow<'_, str> {

@@ -21,6 +21,7 @@
 //! one of them uses up; for a user who has come from there lately the first budget counts instead then, and
 //! so the right token is looked at where the right password would have to wait.
 
+use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -180,13 +181,15 @@ impl Limits {
     ///
     /// # Errors
     /// RATE_LIMITED: there were too many that failed.
+    ///
+    /// `user` is the user's id, or what stands for a name that nobody has.
     pub(crate) fn log_in(
         &self,
         address: ClientAddress,
-        user: UserId,
+        user: impl Display,
     ) -> Result<LoginAttempt, Failure> {
-        let familiar = familiar(address, user);
-        let mut budgets = vec![self.of_both(address, user), self.of_address(address)];
+        let familiar = familiar(address, &user);
+        let mut budgets = vec![self.of_both(address, &user), self.of_address(address)];
         if !self.remembers(&familiar) {
             budgets.push(Budget {
                 name: format!("login:{user}"),
@@ -206,11 +209,11 @@ impl Limits {
         address: ClientAddress,
         user: UserId,
     ) -> Result<LoginAttempt, Failure> {
-        let familiar = familiar(address, user);
+        let familiar = familiar(address, &user);
         let mut budgets = vec![self.of_address(address)];
         let mut spending = self.charge(&budgets);
         if spending != Spending::Granted && self.remembers(&familiar) {
-            budgets = vec![self.of_both(address, user)];
+            budgets = vec![self.of_both(address, &user)];
             spending = self.charge(&budgets);
         }
         granted(&budgets, spending, TOO_MANY_FAILED)?;
@@ -242,7 +245,7 @@ impl Limits {
         }
     }
 
-    fn of_both(&self, address: ClientAddress, user: UserId) -> Budget {
+    fn of_both(&self, address: ClientAddress, user: &impl Display) -> Budget {
         Budget {
             name: format!("login:{user}:{address}"),
             rate: self.clients.failed_logins_per_address_and_user,
@@ -269,7 +272,7 @@ impl Limits {
 }
 
 /// The fact that the user has come from that address lately.
-fn familiar(address: ClientAddress, user: UserId) -> String {
+fn familiar(address: ClientAddress, user: &impl Display) -> String {
     format!("familiar:{user}:{address}")
 }
 

@@ -87,6 +87,22 @@ impl Passwords {
         }
         Ok(false)
     }
+
+    /// Takes the time that [`verify_any`](Self::verify_any) takes for wrong passwords.
+    pub(crate) fn verify_nobodys<'p>(
+        &self,
+        passwords: impl IntoIterator<Item = &'p [u8]>,
+    ) -> Result<(), PasswordError> {
+        let nobodys = nobodys(self.argon2.params());
+        self.verify_any(passwords, &nobodys).map(drop)
+    }
+}
+
+/// A stored hash of these parameters that no password is known to have.
+fn nobodys(params: &Params) -> String {
+    let (memory, passes, lanes) = (params.m_cost(), params.t_cost(), params.p_cost());
+    let (salt, hash) = ("A".repeat(22), "A".repeat(43));
+    format!("$argon2id$v=19$m={memory},t={passes},p={lanes}${salt}${hash}")
 }
 
 fn failed(error: impl std::fmt::Display) -> PasswordError {
@@ -178,6 +194,21 @@ mod tests {
             passes: 2,
         });
         assert!(other.verify_any([&b"x"[..]], &hash).unwrap());
+    }
+
+    #[test]
+    fn nobodys_hash_costs_what_a_users_does_and_no_password_has_it() {
+        let passwords = passwords(PasswordCost {
+            memory_kib: 16,
+            passes: 2,
+        });
+        let of_user = passwords.hash(b"secret").unwrap();
+        let nobodys = nobodys(passwords.argon2.params());
+        let cost = |hash: &str| hash.split('$').nth(3).map(str::to_owned);
+        assert_eq!(cost(&nobodys), cost(&of_user));
+        assert_eq!(nobodys.len(), of_user.len());
+        assert!(!passwords.verify_any([&b"secret"[..]], &nobodys).unwrap());
+        assert!(passwords.verify_nobodys([&b"secret"[..]]).is_ok());
     }
 
     #[test]

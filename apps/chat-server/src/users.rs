@@ -7,9 +7,9 @@ use chat_bus::{BusError, Claim, LoginNumber, LoginPolicy, NO_NUMBER, SessionRef,
 use chat_proto::ids::code;
 use chat_proto::messages::{
     AcknowledgeRequest, AcknowledgeResponse, ConversationAck, FetchHistoryRequest,
-    FetchHistoryResponse, FetchPendingRequest, FetchPendingResponse, LoginReply, LoginRequest,
-    LoginResponse, LogoutRequest, LogoutResponse, OfflineMessageList, RegisterRequest,
-    RegisterResponse, ResumeRequest, User, UserServiceRpc,
+    FetchHistoryResponse, FetchPendingRequest, FetchPendingResponse, FindUserRequest,
+    FindUserResponse, LoginReply, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
+    OfflineMessageList, RegisterRequest, RegisterResponse, ResumeRequest, User, UserServiceRpc,
 };
 use chat_store::{
     Ack, ConversationId, Mark, Overview, PendingPage, PendingScope, SessionToken, TokenHash, UserId,
@@ -43,6 +43,28 @@ impl UserServiceRpc for Services {
             Err(failure) => {
                 let (error_code, error_text) = failure.into_parts("register");
                 RegisterResponse {
+                    error_code,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn find_user(
+        &self,
+        _call: &CallContext,
+        request: FindUserRequest,
+    ) -> Result<FindUserResponse, RpcError> {
+        Ok(match self.user_named(&request.user_name) {
+            Ok(user) => FindUserResponse {
+                error_code: code::SUCCESS,
+                user_id: user.map_or(0, UserId::get),
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("find user");
+                FindUserResponse {
                     error_code,
                     error_text,
                     ..Default::default()

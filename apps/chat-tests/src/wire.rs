@@ -220,11 +220,28 @@ impl WireClient {
             user_password: Bytes::copy_from_slice(password.as_bytes()),
             acknowledges,
             wants_session_token: acknowledges,
+            ..Default::default()
         };
         let answer: LoginResponse =
             self.request(MessageId::LOGIN, &request, MessageId::LOGIN_ANSWER);
         if answer.error_code == code::SUCCESS {
             self.user_id = user_id;
+        }
+        answer
+    }
+
+    /// Logs in by the name and returns the answer.
+    pub fn login_by_name(&mut self, name: &str, password: &str) -> LoginResponse {
+        let request = LoginRequest {
+            user_name: Bytes::copy_from_slice(name.as_bytes()),
+            user_password: Bytes::copy_from_slice(password.as_bytes()),
+            acknowledges: true,
+            ..Default::default()
+        };
+        let answer: LoginResponse =
+            self.request(MessageId::LOGIN, &request, MessageId::LOGIN_ANSWER);
+        if let Some(user) = &answer.user {
+            self.user_id = user.user_id;
         }
         answer
     }
@@ -315,6 +332,20 @@ impl WireClient {
         let request = AddFriendRequest {
             user_id: self.user_id,
             friend_id,
+            ..Default::default()
+        };
+        self.request(
+            MessageId::ADD_FRIEND,
+            &request,
+            MessageId::ADD_FRIEND_ANSWER,
+        )
+    }
+
+    /// Adds a friend by the name and returns the answer.
+    pub fn add_friend_by_name(&mut self, name: &str) -> AddFriendResponse {
+        let request = AddFriendRequest {
+            user_id: self.user_id,
+            friend_name: Bytes::copy_from_slice(name.as_bytes()),
             ..Default::default()
         };
         self.request(

@@ -65,7 +65,7 @@ pub(super) fn pushed(sequence: u64) -> proto::FriendChatRequest {
 
 pub(super) fn login_of(id: i32) -> Request {
     Request::Login {
-        user: user(id),
+        user: user(id).into(),
         password: Password("secret".to_owned()),
     }
 }

@@ -11,7 +11,7 @@ use prost::{DecodeError, Message as _};
 use crate::model::{Answer, incomplete, text};
 use crate::{
     ChatError, Conversation, Friend, Group, HistoryPage, LoginSnapshot, Message, Operation, Sent,
-    SessionToken,
+    SessionToken, Who,
 };
 
 /// What the application, or the state itself, asks of the server.
@@ -22,7 +22,7 @@ pub(crate) enum Request {
         password: Password,
     },
     Login {
-        user: UserId,
+        user: Who,
         password: Password,
     },
     /// After a lost connection: the session goes on.
@@ -32,7 +32,7 @@ pub(crate) enum Request {
         received: Vec<(Conversation, u64)>,
     },
     Logout,
-    AddFriend(UserId),
+    AddFriend(Who),
     DeleteFriend(UserId),
     CreateGroup {
         name: String,
@@ -86,7 +86,10 @@ impl Request {
     pub(super) fn operation(&self) -> Operation {
         match self {
             Self::Register { .. } => Operation::Register,
-            Self::Login { .. } => Operation::Login,
+            Self::Login { user, .. } => match user {
+                Who::Id(_) => Operation::Login,
+                Who::Name(_) => Operation::LoginByName,
+            },
             Self::Resume { .. } => Operation::Resume,
             Self::Logout => Operation::Logout,
             Self::AddFriend(_) => Operation::AddFriend,
@@ -110,7 +113,7 @@ impl Request {
         use MessageId as Id;
         match self.operation() {
             Operation::Register => (Id::REGISTER, Id::REGISTER_ANSWER),
-            Operation::Login => (Id::LOGIN, Id::LOGIN_ANSWER),
+            Operation::Login | Operation::LoginByName => (Id::LOGIN, Id::LOGIN_ANSWER),
             Operation::Resume => (Id::RESUME, Id::RESUME_ANSWER),
             Operation::Logout => (Id::LOGOUT, Id::LOGOUT_ANSWER),
             Operation::AddFriend => (Id::ADD_FRIEND, Id::ADD_FRIEND_ANSWER),
@@ -131,7 +134,9 @@ impl Request {
     pub(super) fn lane(&self) -> Option<Conversation> {
         match self {
             Self::Send { to, .. } => Some(*to),
-            Self::AddFriend(user) | Self::DeleteFriend(user) => Some(Conversation::Friend(*user)),
+            Self::AddFriend(Who::Id(user)) | Self::DeleteFriend(user) => {
+                Some(Conversation::Friend(*user))
+            }
             Self::JoinGroup(group) | Self::LeaveGroup(group) | Self::DeleteGroup(group) => {
                 Some(Conversation::Group(*group))
             }
@@ -157,13 +162,17 @@ impl Request {
                 user_password: password.0.clone().into(),
             }
             .encode_to_vec(),
-            Self::Login { user, password } => proto::LoginRequest {
-                user_id: user.get(),
-                user_password: password.0.clone().into(),
-                acknowledges: true,
-                wants_session_token: true,
+            Self::Login { user, password } => {
+                let (user_id, user_name) = user.to_proto();
+                proto::LoginRequest {
+                    user_id,
+                    user_name,
+                    user_password: password.0.clone().into(),
+                    acknowledges: true,
+                    wants_session_token: true,
+                }
+                .encode_to_vec()
             }
-            .encode_to_vec(),
             Self::Resume { token, received } => proto::ResumeRequest {
                 user_id: token.user().get(),
                 session_token: token.secret().clone(),
@@ -176,12 +185,16 @@ impl Request {
                 ..Default::default()
             }
             .encode_to_vec(),
-            Self::AddFriend(friend) => proto::AddFriendRequest {
-                user_id,
-                friend_id: friend.get(),
-                ..Default::default()
+            Self::AddFriend(friend) => {
+                let (friend_id, friend_name) = friend.to_proto();
+                proto::AddFriendRequest {
+                    user_id,
+                    friend_id,
+                    friend_name,
+                    ..Default::default()
+                }
+                .encode_to_vec()
             }
-            .encode_to_vec(),
             Self::DeleteFriend(friend) => proto::DeleteFriendRequest {
                 user_id,
                 friend_id: friend.get(),
@@ -294,8 +307,15 @@ impl Request {
             }
             Self::Login { user, .. } => {
                 let answer = answer!(LoginResponse);
-                let token = SessionToken::new(*user, &answer.session_token);
-                signed_in(*user, token, answer)
+                let user = match user {
+                    Who::Id(user) => *user,
+                    Who::Name(_) => {
+                        let user = answer.user.as_ref().map_or(0, |user| user.user_id);
+                        UserId::new(user).ok_or_else(|| incomplete(operation))?
+                    }
+                };
+                let token = SessionToken::new(user, &answer.session_token);
+                signed_in(user, token, answer)
             }
             Self::Resume { token, .. } => {
                 let answer = answer!(LoginResponse);
@@ -305,11 +325,11 @@ impl Request {
                 answer!(LogoutResponse);
                 (Answer::Done, Effect::SignedOut)
             }
-            Self::AddFriend(friend) => {
+            Self::AddFriend(_) => {
                 let answer = answer!(AddFriendResponse);
                 let added = answer.friend_user.as_ref().and_then(Friend::from_proto);
                 let added = added.ok_or_else(|| incomplete(operation))?;
-                let conversation = Conversation::Friend(*friend);
+                let conversation = Conversation::Friend(added.user);
                 (
                     Answer::Friend(added),
                     Effect::Own(conversation, answer.sequence),

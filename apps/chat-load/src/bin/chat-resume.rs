@@ -178,6 +178,7 @@ fn login(user_id: i32) -> LoginRequest {
         user_password: PASSWORD.into(),
         acknowledges: true,
         wants_session_token: true,
+        ..Default::default()
     }
 }
 

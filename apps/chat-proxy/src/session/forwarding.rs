@@ -10,7 +10,7 @@ use nexus_rpc::Backup;
 use prost::Message as _;
 
 use super::{
-    Active, Answered, NOT_LOGGED_IN, NOT_YOURSELF, Session, SessionMailbox, Shared, State,
+    Active, Answered, NOT_LOGGED_IN, NOT_YOURSELF, Own, Session, SessionMailbox, Shared, State,
     TOO_MANY, ToSession, UNREADABLE, refuse,
 };
 use crate::requests::{Request, UserRequest, answer_frame};
@@ -84,7 +84,7 @@ impl Active {
         request_id: u64,
         conversation: Option<ConversationId>,
     ) {
-        let (session, mut options) = (self.session, self.options.clone());
+        let (me, session, mut options) = (self.user, self.session, self.options.clone());
         if request.is_repeatable() {
             options.idempotent = Some(true);
             options.backup = Backup::After(BACKUP_AFTER);
@@ -97,12 +97,20 @@ impl Active {
                     R::refusal(failure.code, failure.text)
                 });
                 let sequence = R::sequence(&answer);
+                let own = conversation
+                    .or_else(|| R::opened(me, &answer))
+                    .filter(|_| sequence > 0)
+                    .map(|conversation| Own {
+                        conversation,
+                        sequence,
+                        message: R::MESSAGE,
+                    });
                 // Refused if the connection has ended: nobody waits for the answer.
                 let _ = mailbox.send(ToSession::Answered(Answered {
                     frame: answer_frame(R::ANSWER_ID, request_id, &answer),
                     session: Some(session),
                     conversation,
-                    own: (sequence > 0).then_some((sequence, R::MESSAGE)),
+                    own,
                 }));
             });
         };

@@ -41,6 +41,14 @@ pub(super) trait Opening: Message + Default {
     /// Whose session it is to be.
     fn user_id(&self) -> i32;
 
+    /// This login, if it names its user by name.
+    ///
+    /// # Errors
+    /// This request: it has the user's id.
+    fn by_name(self) -> Result<LoginRequest, Self> {
+        Err(self)
+    }
+
     /// Whether the client acknowledges what it receives.
     fn acknowledges(&self) -> bool;
 
@@ -56,6 +64,13 @@ impl Opening for LoginRequest {
 
     fn user_id(&self) -> i32 {
         self.user_id
+    }
+
+    fn by_name(self) -> Result<LoginRequest, Self> {
+        match self.user_id == 0 && !self.user_name.is_empty() {
+            true => Ok(self),
+            false => Err(self),
+        }
     }
 
     fn acknowledges(&self) -> bool {
@@ -169,16 +184,10 @@ impl Session {
             return refuse_login(conn, id, request_id, UNREADABLE);
         };
         self.in_flight += 1;
-        let (user, session) = (UserId::new(request.user_id()), self.shared.next_session());
-        if let Some(user) = user {
-            // Before the call: a message may be pushed as soon as the service has looked.
-            self.shared
-                .directory
-                .insert(user.get(), session, &self.mailbox);
-        }
+        let session = self.shared.next_session();
         let (token, received) = request.before();
         self.state = State::LoggingIn(Box::new(LoggingIn {
-            user,
+            user: None,
             session,
             acknowledges: request.acknowledges(),
             token,
@@ -186,6 +195,27 @@ impl Session {
             delivery: Delivery::new(self.shared.options.held()),
             signed_out: None,
         }));
+        match request.by_name() {
+            Ok(login) => self.find_user(login, session, request_id),
+            Err(request) => self.call_login(&request, session, request_id),
+        }
+    }
+
+    /// Calls the service for the login that is under way.
+    pub(super) fn call_login<R: Opening>(
+        &mut self,
+        request: &R,
+        session: SessionId,
+        request_id: u64,
+    ) {
+        let (user, id) = (UserId::new(request.user_id()), R::ANSWER_ID);
+        if let (Some(user), State::LoggingIn(pending)) = (user, &mut self.state) {
+            pending.user = Some(user);
+            // Before the call: a message may be pushed as soon as the service has looked.
+            self.shared
+                .directory
+                .insert(user.get(), session, &self.mailbox);
+        }
         let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
         let options = shared.services.login(session, self.guard.address());
         let call = request.call(&shared.services, options);

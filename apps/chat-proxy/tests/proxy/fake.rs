@@ -45,6 +45,10 @@ pub(crate) struct State {
     pub(crate) fail_logins: bool,
     /// Logins wait while this is set.
     pub(crate) hold_logins: bool,
+    /// Names are looked for while this is set.
+    pub(crate) hold_names: bool,
+    /// The friend whom the next additions add, and the place of that in the conversation.
+    pub(crate) added: (i32, u64),
     /// Chats are kept here, unanswered, while this is set.
     pub(crate) hold_chats: bool,
     pub(crate) held: Vec<(FriendChatRequest, Responder<FriendChatResponse>)>,
@@ -314,6 +318,23 @@ fn session(call: &CallContext) -> SessionRef {
 }
 
 impl UserServiceRpc for Fake {
+    /// Users are called "user-1" and so on.
+    fn find_user(
+        &self,
+        call: &CallContext,
+        request: FindUserRequest,
+    ) -> Result<FindUserResponse, RpcError> {
+        self.note("find_user", call);
+        self.wait("names are not held", |state| !state.hold_names);
+        let name = String::from_utf8_lossy(&request.user_name).into_owned();
+        let user = name.strip_prefix("user-").and_then(|id| id.parse().ok());
+        Ok(FindUserResponse {
+            error_code: code::SUCCESS,
+            user_id: user.unwrap_or(0),
+            ..Default::default()
+        })
+    }
+
     fn register(
         &self,
         call: &CallContext,

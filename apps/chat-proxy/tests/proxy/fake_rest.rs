@@ -8,21 +8,35 @@ use crate::fake::Fake;
 
 /// Methods of which only the call matters: answered with success.
 macro_rules! succeed {
-    ($service:ident: $($method:ident($request:ident) -> $answer:ident;)*) => {
+    ($service:ident: $($method:ident($request:ident) -> $answer:ident
+        $(, |$fake:ident, $filled:ident| $fill:block)?;)*) => {
         impl $service for Fake {$(
             fn $method(&self, call: &CallContext, _: $request) -> Result<$answer, RpcError> {
                 self.note(stringify!($method), call);
-                Ok($answer {
+                #[allow(unused_mut, reason = "most answers hold nothing more")]
+                let mut answer = $answer {
                     error_code: code::SUCCESS,
                     ..Default::default()
-                })
+                };
+                $({
+                    let ($fake, $filled) = (self, &mut answer);
+                    $fill
+                })?
+                Ok(answer)
             }
         )*}
     };
 }
 
 succeed! { FriendServiceRpc:
-    add_friend(AddFriendRequest) -> AddFriendResponse;
+    add_friend(AddFriendRequest) -> AddFriendResponse, |fake, answer| {
+        let (friend_id, sequence) = fake.script(|state| state.added);
+        answer.sequence = sequence;
+        answer.friend_user = Some(FriendUser {
+            friend_id,
+            ..Default::default()
+        });
+    };
     delete_friend(DeleteFriendRequest) -> DeleteFriendResponse;
     fetch_friends(FetchFriendsRequest) -> FetchFriendsResponse;
 }

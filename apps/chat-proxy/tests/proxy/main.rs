@@ -8,6 +8,7 @@ mod fake_rest;
 mod framing;
 mod lifecycle;
 mod limits;
+mod naming;
 mod program;
 mod requests;
 mod resuming;

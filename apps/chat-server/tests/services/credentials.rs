@@ -7,6 +7,7 @@ use bytes::Bytes;
 use chat_bus::Rate;
 use chat_proto::ids::code;
 use chat_proto::messages::*;
+use chat_store::UserId;
 
 use super::{Node, setting};
 
@@ -46,6 +47,52 @@ fn who_guesses_passwords_is_stopped_and_locks_nobody_out() {
         code_of(setting.node.login(stranger, user + 1, "guess")),
         code::LOGIN_NO_USER
     );
+}
+
+#[test]
+fn a_name_that_nobody_has_is_refused_as_a_wrong_password_is() {
+    let setting = setting(|options| {
+        options.clients.failed_logins_per_address_and_user = Rate::literal(3, HOUR);
+        options.clients.failed_logins_per_address = Rate::literal(10, HOUR);
+    });
+    let user = setting.register("ann");
+    let (stranger, owner) = ("192.0.2.1", "198.51.100.1");
+    let answer = |from: &str, name: &str| {
+        let reply = setting.node.login_by_name(from, name, "guess");
+        assert!(reply.not_begun, "{reply:?}");
+        let response = reply.response.unwrap();
+        (response.error_code, response.error_text)
+    };
+    for _ in 0..3 {
+        let of_ann = answer(stranger, "ann");
+        assert_eq!(of_ann.0, code::LOGIN_WRONG_PASSWORD);
+        assert_eq!(answer(stranger, "nobody"), of_ann);
+    }
+    // Neither name is tried any more from there.
+    for name in ["ann", "nobody"] {
+        assert_eq!(answer(stranger, name).0, code::RATE_LIMITED, "{name}");
+    }
+    let others = (1..=10).map(|n| answer(stranger, &format!("nobody {n}")).0);
+    let refused: Vec<_> = others.filter(|&code| code == code::RATE_LIMITED).collect();
+    assert_eq!(refused.len(), 10 - 4, "six of ten had failed before");
+    let reply = setting.node.login_by_name(owner, "ann", "secret");
+    assert_eq!(code_of(reply), code::SUCCESS);
+    assert_eq!(setting.session_of(user), Some(1));
+}
+
+#[test]
+fn a_user_from_before_names_had_one_form_gets_in_by_the_name_as_it_was() {
+    let setting = setting(|_| {});
+    let hash = |name: &str| {
+        let user = UserId::new(setting.register(name)).unwrap();
+        setting.store.user(user).unwrap().unwrap().password_hash
+    };
+    let old = "ame\u{301}lie \u{200d}";
+    setting.store.create_user(old, &hash("other")).unwrap();
+    let reply = setting.node.login_by_name("192.0.2.1", old, "secret");
+    let response = reply.response.unwrap();
+    assert_eq!(response.error_code, code::SUCCESS);
+    assert_eq!(response.user.unwrap().user_name, old.as_bytes());
 }
 
 #[test]

@@ -88,8 +88,29 @@ impl Node {
             user_password: Bytes::copy_from_slice(password.as_bytes()),
             acknowledges: true,
             wants_session_token: true,
+            ..Default::default()
         };
         let call = self.users().login_with(&request, at(address, user_id));
+        call.wait().unwrap().message
+    }
+
+    /// A login by the name, as a proxy makes it.
+    fn login_by_name(&self, address: &str, name: &str, password: &str) -> LoginReply {
+        let user_name = Bytes::copy_from_slice(name.as_bytes());
+        let request = FindUserRequest {
+            user_name: user_name.clone(),
+        };
+        let found = self.users().find_user(&request).wait().unwrap().message;
+        assert_eq!(found.error_code, code::SUCCESS, "{}", found.error_text);
+        let request = LoginRequest {
+            user_id: found.user_id,
+            user_password: Bytes::copy_from_slice(password.as_bytes()),
+            user_name,
+            ..Default::default()
+        };
+        let call = self
+            .users()
+            .login_with(&request, at(address, found.user_id));
         call.wait().unwrap().message
     }
 
@@ -145,6 +166,7 @@ impl Setting {
             user_password: Bytes::from_static(b"secret"),
             acknowledges: true,
             wants_session_token: true,
+            ..Default::default()
         };
         let call = self.users().login_with(&request, of(user_id, session));
         call.wait().unwrap().message.response.unwrap()

@@ -57,6 +57,39 @@ pub(super) fn register_and_login_answer_with_their_codes(system: &System) {
     assert!(!answer.user.unwrap().last_offline_time.is_empty());
 }
 
+pub(super) fn a_name_does_where_an_id_does(system: &System) {
+    let mut ann = WireClient::connect(system.left);
+    let mut bob = WireClient::connect(system.right);
+    let (of_ann, of_bob) = (unique_name("Zo\u{eb} 😀"), unique_name("bo\u{eb}"));
+    for (client, name) in [(&mut ann, &of_ann), (&mut bob, &of_bob)] {
+        let registered = client.register(name, PASSWORD);
+        for (name, password) in [(name.to_uppercase(), PASSWORD), (name.clone(), "wrong")] {
+            let wrong = client.login_by_name(&name, password);
+            assert_eq!(wrong.error_code, code::LOGIN_WRONG_PASSWORD, "{name}");
+        }
+        // As another keyboard types it.
+        let typed = format!(" {} ", name.replace('\u{eb}', "e\u{308}"));
+        let answer = client.login_by_name(&typed, PASSWORD);
+        assert_eq!(answer.error_code, code::SUCCESS, "{}", answer.error_text);
+        assert_eq!(client.user_id, registered.user_id);
+    }
+    let nobody = ann.add_friend_by_name(&unique_name("nobody"));
+    assert_eq!(nobody.error_code, code::ADD_FRIEND_NO_USER);
+    let oneself = ann.add_friend_by_name(&of_ann);
+    assert_eq!(oneself.error_code, code::ADD_FRIEND_BAD_ID);
+    let added = ann.add_friend_by_name(&of_bob);
+    assert_eq!(added.error_code, code::SUCCESS, "{}", added.error_text);
+    let friend = added.friend_user.unwrap();
+    assert_eq!(friend.friend_id, bob.user_id);
+    assert_eq!(friend.friend_name, of_bob.as_bytes());
+    let notice: AddFriendRequest = bob.push(MessageId::RECV_ADD_FRIEND);
+    assert_eq!(notice.user_id, ann.user_id);
+    // The conversation has begun on both sides: the next message of it is shown at once.
+    assert_eq!(bob.chat(ann.user_id, "hello").error_code, code::SUCCESS);
+    let push: FriendChatRequest = ann.push(MessageId::RECV_FRIEND);
+    assert_eq!((push.content.as_str(), push.sequence), ("hello", 2));
+}
+
 pub(super) fn the_newer_login_wins(system: &System) {
     for newer_address in [system.left, system.right] {
         let (mut friend, older) = friends(&System {

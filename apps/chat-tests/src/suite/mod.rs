@@ -28,6 +28,10 @@ pub const CASES: &[Case] = &[
         accounts::register_and_login_answer_with_their_codes,
     ),
     (
+        "a_name_does_where_an_id_does",
+        accounts::a_name_does_where_an_id_does,
+    ),
+    (
         "friends_are_added_and_deleted_and_told",
         friends::friends_are_added_and_deleted_and_told,
     ),

@@ -6,7 +6,7 @@ use prost::Message as _;
 
 use super::*;
 use crate::model::Answer;
-use crate::state::Request;
+use crate::state::{Password, Request};
 use crate::{ChatError, Event, Operation, SessionToken, Status};
 
 #[test]
@@ -44,6 +44,69 @@ fn after_a_lost_connection_the_session_is_resumed_and_sends_are_repeated() {
         Event::Message(text_message(1)),
     ];
     assert_eq!(rig.events, expected);
+}
+
+#[test]
+fn who_signs_in_by_name_goes_on_under_the_id_of_the_answer() {
+    let mut rig = Rig::new();
+    rig.open();
+    let login = rig.ask(Request::Login {
+        user: "ann".into(),
+        password: Password("secret".to_owned()),
+    });
+    let (id, content) = rig.expect(Id::LOGIN);
+    let request = proto::LoginRequest::decode(content).unwrap();
+    assert_eq!((request.user_id, &request.user_name[..]), (0, &b"ann"[..]));
+    let answer = proto::LoginResponse {
+        user: Some(proto::User {
+            user_id: ME,
+            ..Default::default()
+        }),
+        ..login_answer(Vec::new())
+    };
+    rig.answer(id, Id::LOGIN_ANSWER, &answer);
+    assert!(matches!(&login.all()[..], [Ok(Answer::Login(login))] if login.user == user(ME)));
+    assert_eq!(rig.state.user(), Some(user(ME)));
+
+    let added = rig.ask(Request::AddFriend("bob".into()));
+    let (id, content) = rig.expect(Id::ADD_FRIEND);
+    let request = proto::AddFriendRequest::decode(content).unwrap();
+    assert_eq!((request.user_id, request.friend_id), (ME, 0));
+    assert_eq!(request.friend_name, b"bob"[..]);
+    let answer = proto::AddFriendResponse {
+        error_code: code::SUCCESS,
+        friend_user: Some(proto::FriendUser {
+            friend_id: FRIEND,
+            ..Default::default()
+        }),
+        sequence: 1,
+        ..Default::default()
+    };
+    rig.answer(id, Id::ADD_FRIEND_ANSWER, &answer);
+    assert!(
+        matches!(&added.all()[..], [Ok(Answer::Friend(friend))] if friend.user == user(FRIEND))
+    );
+    // The user's own message is no gap: what follows is shown at once.
+    rig.answer(0, Id::RECV_FRIEND, &pushed(2));
+    assert_eq!(rig.events.last(), Some(&Event::Message(text_message(2))));
+    // And the session is resumed by the id.
+    rig.lose();
+    rig.open();
+    rig.expect_resume();
+}
+
+#[test]
+fn a_login_by_name_whose_answer_names_nobody_signs_nobody_in() {
+    let mut rig = Rig::new();
+    rig.open();
+    let login = rig.ask(Request::Login {
+        user: "ann".into(),
+        password: Password("secret".to_owned()),
+    });
+    let id = rig.expect(Id::LOGIN).0;
+    rig.answer(id, Id::LOGIN_ANSWER, &login_answer(Vec::new()));
+    assert!(matches!(login.all()[..], [Err(ChatError::Protocol(_))]));
+    assert_eq!(rig.state.user(), None);
 }
 
 /// Answers the next frame, a send, and says which one it was.
