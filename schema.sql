@@ -91,7 +91,7 @@ CREATE TABLE IF NOT EXISTS message (
     -- 1 friend chat, 2 group chat, 3 friend added, 4 friend deleted, 5 group joined, 6 group left,
     -- 7 group deleted (the content is the name it had).
     kind               TINYINT NOT NULL,
-    -- The sender's own id of the message: a send that is repeated is stored once. NULL: none.
+    -- The sender's own id of the message: the same message sent again is stored once. NULL: none.
     client_message_id  BIGINT UNSIGNED NULL,
     content            MEDIUMTEXT NOT NULL,
     -- The sender's local time as text, only echoed.

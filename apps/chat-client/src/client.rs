@@ -161,23 +161,26 @@ impl ChatClient {
     /// to one conversation are stored in the order of the calls: the next is sent when the one before
     /// was answered.
     pub fn send(&self, to: Conversation, text: &str) -> Pending<Sent> {
-        self.send_with_id(to, text, rand::random_range(1..=u64::MAX))
+        let client_message_id = rand::random_range(1..=u64::MAX);
+        self.send_with_id(to, text, client_message_id, &time::now_text())
     }
 
     /// Sends a text under an id of the caller's choice: unique among the user's messages, and not 0.
     /// A message that failed in a way that leaves open whether it was stored can be sent again
-    /// under its id without appearing twice.
+    /// under its id, with the same text and the same `time` ([`time::now_text`] of the first send), without
+    /// appearing twice. Another message under a used id is refused.
     pub fn send_with_id(
         &self,
         to: Conversation,
         text: &str,
         client_message_id: u64,
+        time: &str,
     ) -> Pending<Sent> {
         self.request(Request::Send {
             to,
             text: text.to_owned(),
             client_message_id,
-            time: time::now_text(),
+            time: time.to_owned(),
         })
     }
 

@@ -124,7 +124,7 @@ pub mod code {
     pub const UNAVAILABLE: i32 = 104;
     /// A fault of the system.
     pub const INTERNAL: i32 = 105;
-    /// Not readable: undecodable, or not UTF-8.
+    /// Not readable (undecodable, or not UTF-8), or a client message id that was used for another message.
     pub const INVALID: i32 = 106;
     /// The message id is not known.
     pub const UNKNOWN_MESSAGE: i32 = 107;

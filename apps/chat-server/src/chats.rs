@@ -155,15 +155,14 @@ fn outcome(
             });
             Ok(stamp)
         }
-        // Sent again because the answer was lost, and the push perhaps with it. What is stored
-        // counts, whatever came this time.
+        // Sent again because the answer was lost, and the push perhaps with it.
         AppendOutcome::Duplicate(stamp) => {
             publish(Job::Stored(sent.conversation, stamp.sequence));
             Ok(stamp)
         }
         AppendOutcome::IdInUse => Err(Failure::new(
             code::INVALID,
-            "the client message id names a message of another conversation",
+            "the client message id was used for another message: send this one under a new id",
         )),
         AppendOutcome::NotFriends => {
             Err(Failure::new(code::FRIEND_CHAT_NOT_FRIENDS, "not friends"))

@@ -140,7 +140,8 @@ pub struct NewMessage {
     pub conversation: ConversationId,
     /// Must be a friend of the other one, or a member of the group.
     pub sender: UserId,
-    /// The sender's own id of it: sent again, it is stored once. `None`: every send is stored.
+    /// The sender's own id of it: the same message sent again is stored once, and another message under the
+    /// same id is refused. `None`: every send is stored.
     pub client_message_id: Option<NonZeroU64>,
     /// At most [`CONTENT_BYTES_MAX`].
     pub content: String,
@@ -194,9 +195,10 @@ pub enum AppendOutcome {
         /// joined.
         members: Option<Arc<[UserId]>>,
     },
-    /// The message was stored before, by its client message id; here is where and when.
+    /// The same message (client message id, conversation, content and client time) was stored before; here is
+    /// where and when.
     Duplicate(Stamp),
-    /// The sender's client message id names a message of another conversation.
+    /// The sender's client message id names another message: nothing was stored.
     IdInUse,
     /// The two are not friends.
     NotFriends,

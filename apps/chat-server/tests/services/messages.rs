@@ -16,7 +16,7 @@ fn a_repeated_send_is_answered_alike_and_pushed_again_as_it_is_stored() {
     setting.befriend(a, b);
     setting.login(b, 2);
     let first = setting.chat(a, b, "as it is stored", 5);
-    assert_eq!(first, setting.chat(a, b, "something else", 5));
+    assert_eq!(first, setting.chat(a, b, "as it is stored", 5));
     for _ in 0..2 {
         let push = setting.push();
         assert_eq!(push.message_id, MessageId::RECV_FRIEND.0);
@@ -25,6 +25,27 @@ fn a_repeated_send_is_answered_alike_and_pushed_again_as_it_is_stored() {
         let chat = FriendChatRequest::decode(push.content).unwrap();
         assert_eq!(chat.content, "as it is stored");
         assert_eq!(&chat.sender.unwrap().user_name[..], b"a");
+    }
+}
+
+#[test]
+fn another_message_under_a_used_id_is_refused_and_not_pushed() {
+    let setting = setting(|_| {});
+    let (a, b) = (setting.register("a"), setting.register("b"));
+    setting.befriend(a, b);
+    setting.login(b, 2);
+    let first = setting.chat(a, b, "first", 5);
+    let refused = setting.chat(a, b, "another", 5);
+    assert_eq!(refused.error_code, code::INVALID, "{}", refused.error_text);
+    assert!(
+        refused.error_text.contains("new id"),
+        "{}",
+        refused.error_text
+    );
+    let under_new_id = setting.chat(a, b, "another", 6);
+    assert_eq!(under_new_id.sequence, first.sequence + 1);
+    for sequence in [first.sequence, under_new_id.sequence] {
+        assert_eq!(setting.push().sequence, sequence);
     }
 }
 

@@ -19,7 +19,7 @@ use std::{
 use super::{
     conversations::{self, INSERT_MESSAGE, Place},
     memberships::{Membership, Memberships},
-    session::{Session, Value},
+    session::{ROWS_MAX, Session, Value},
 };
 use crate::{
     ConversationId, Parties, UserId,
@@ -68,8 +68,6 @@ struct Plan<'a> {
 #[derive(Clone)]
 enum Fate {
     Open,
-    /// The same client message id stands earlier in the batch.
-    RepeatOf(usize),
     Settled(AppendOutcome),
 }
 
@@ -86,26 +84,36 @@ impl Fate {
 
 type ClientKey = (UserId, NonZeroU64);
 
+/// Two messages under one client message id are the same one if these are equal.
+#[derive(PartialEq, Eq)]
+struct Identity<'a> {
+    conversation: ConversationId,
+    kind: i32,
+    content: &'a str,
+    client_time: &'a str,
+}
+
+impl<'a> Identity<'a> {
+    fn of(message: &'a NewMessage) -> Self {
+        Self {
+            conversation: message.conversation,
+            kind: kind_of(message).number(),
+            content: &message.content,
+            client_time: &message.client_time,
+        }
+    }
+}
+
 impl<'a> Plan<'a> {
     /// Settles what needs no database.
     fn new(batch: &'a [NewMessage]) -> Self {
-        let mut first_of: HashMap<ClientKey, usize> = HashMap::new();
-        let fates = batch.iter().enumerate().map(|(index, message)| {
+        let fates = batch.iter().map(|message| {
             if message.content.len() > CONTENT_BYTES_MAX
                 || message.client_time.len() > CLIENT_TIME_BYTES_MAX
             {
                 return Fate::Settled(AppendOutcome::TooLong);
             }
-            let Some(key) = client_key(message) else {
-                return Fate::Open;
-            };
-            match first_of.entry(key) {
-                Entry::Occupied(first) => Fate::RepeatOf(*first.get()),
-                Entry::Vacant(vacant) => {
-                    vacant.insert(index);
-                    Fate::Open
-                }
-            }
+            Fate::Open
         });
         Self {
             fates: fates.collect(),
@@ -124,40 +132,57 @@ impl<'a> Plan<'a> {
         distinct.into_iter().collect()
     }
 
-    /// Settles those of the messages of a certain fate that were stored before.
+    /// Settles the messages of a certain fate whose client message id is stored: a repeat of the stored message is
+    /// a duplicate, anything else has taken a used id.
+    ///
+    /// The texts are compared here, byte by byte: a database compares them by its collation.
     fn settle_stored_before(
         &mut self,
         s: &mut dyn Session,
         concerned: fn(&Fate) -> bool,
     ) -> Result<(), DbError> {
-        let keys: Vec<_> = self
-            .fates
-            .iter()
-            .zip(self.batch)
-            .filter(|(fate, _)| concerned(fate))
-            .filter_map(|(_, message)| client_key(message))
-            .map(|(sender, id)| [sender.into(), id.get().into()])
+        let mut of_key: BTreeMap<ClientKey, Vec<usize>> = BTreeMap::new();
+        for (index, (fate, message)) in self.fates.iter().zip(self.batch).enumerate() {
+            if let Some(key) = client_key(message).filter(|_| concerned(fate)) {
+                of_key.entry(key).or_default().push(index);
+            }
+        }
+        let keys: Vec<_> = of_key
+            .keys()
+            .map(|(sender, id)| [(*sender).into(), id.get().into()])
             .collect();
-        let rows = s.query_in(
-            "SELECT sender_id, client_message_id, conversation_id, seq, created_at_ms \
-             FROM message WHERE (sender_id, client_message_id)",
-            &keys,
-            "",
-        )?;
-        let mut stored: HashMap<ClientKey, (ConversationId, Stamp)> = HashMap::new();
-        for row in rows {
-            if let Some(id) = row.optional_u64(1)? {
+        // The stored texts of one statement at a time are in memory.
+        for keys in keys.chunks(ROWS_MAX) {
+            let rows = s.query_in(
+                "SELECT sender_id, client_message_id, conversation_id, seq, created_at_ms, kind, \
+                 content, client_time FROM message WHERE (sender_id, client_message_id)",
+                keys,
+                "",
+            )?;
+            for row in rows {
+                let Some(id) = row.optional_u64(1)? else {
+                    continue;
+                };
                 let stamp = Stamp {
                     sequence: row.u64(3)?,
                     created_at_ms: row.i64(4)?,
                 };
-                stored.insert((row.user(0)?, id), (row.conversation(2)?, stamp));
-            }
-        }
-        for (fate, message) in self.fates.iter_mut().zip(self.batch) {
-            let found = client_key(message).and_then(|key| stored.get(&key));
-            if let Some((conversation, stamp)) = found.filter(|_| concerned(fate)) {
-                *fate = Fate::Settled(repeat_of(*conversation, *stamp, message));
+                let (content, client_time) = (row.text(6)?, row.text(7)?);
+                let stored = Identity {
+                    conversation: row.conversation(2)?,
+                    kind: row.i32(5)?,
+                    content: &content,
+                    client_time: &client_time,
+                };
+                for &index in of_key.get(&(row.user(0)?, id)).into_iter().flatten() {
+                    let (Some(fate), Some(message)) =
+                        (self.fates.get_mut(index), self.batch.get(index))
+                    else {
+                        continue;
+                    };
+                    let is_repeat = Identity::of(message) == stored;
+                    *fate = Fate::Settled(repeat(is_repeat, stamp));
+                }
             }
         }
         Ok(())
@@ -182,6 +207,7 @@ impl<'a> Plan<'a> {
             matches!(membership, Some(Membership::Friends))
         });
         let names = memory.names(s, chatting.map(|message| message.sender))?;
+        let mut first_of = HashMap::new();
         for (fate, message) in self.fates.iter_mut().zip(self.batch) {
             if !fate.is_open() {
                 continue;
@@ -192,15 +218,7 @@ impl<'a> Plan<'a> {
             let place = places.get_mut(&message.conversation);
             let outcome = match (allowed, place, message.conversation.parties()) {
                 (Some(allowed), Some(place), _) => {
-                    place.last_sequence += 1;
-                    AppendOutcome::Committed {
-                        stamp: Stamp {
-                            sequence: place.last_sequence,
-                            created_at_ms: now_ms,
-                        },
-                        sender_name: allowed.sender_name,
-                        members: allowed.members,
-                    }
+                    take_place(place, message, allowed, &mut first_of, now_ms)
                 }
                 (_, _, Parties::Pair { .. }) => AppendOutcome::NotFriends,
                 (_, _, Parties::Group(_)) => AppendOutcome::NotMember,
@@ -236,33 +254,50 @@ impl<'a> Plan<'a> {
     }
 
     fn outcomes(self) -> Result<Vec<AppendOutcome>, DbError> {
-        let first_of = |first: usize| self.fates.get(first).zip(self.batch.get(first));
-        let outcome = |(fate, message): (&Fate, &NewMessage)| match fate {
-            Fate::Settled(outcome) => Ok(outcome.clone()),
-            Fate::RepeatOf(first) => match first_of(*first) {
-                Some((
-                    Fate::Settled(
-                        AppendOutcome::Committed { stamp, .. } | AppendOutcome::Duplicate(stamp),
-                    ),
-                    first,
-                )) => Ok(repeat_of(first.conversation, *stamp, message)),
-                Some((Fate::Settled(outcome), _)) => Ok(outcome.clone()),
-                _ => Err(DbError::Internal(
-                    "a repeated message was not settled".into(),
-                )),
-            },
+        let outcome = |fate| match fate {
+            Fate::Settled(outcome) => Ok(outcome),
             Fate::Open => Err(DbError::Internal("a message was not settled".into())),
         };
-        self.fates.iter().zip(self.batch).map(outcome).collect()
+        self.fates.into_iter().map(outcome).collect()
     }
 }
 
-/// What becomes of a message whose client message id was stored with another.
-fn repeat_of(conversation: ConversationId, stamp: Stamp, message: &NewMessage) -> AppendOutcome {
-    if conversation == message.conversation {
-        AppendOutcome::Duplicate(stamp)
-    } else {
-        AppendOutcome::IdInUse
+/// Gives a message the next sequence, unless an earlier one of the batch has its client message id.
+fn take_place<'a>(
+    place: &mut Place,
+    message: &'a NewMessage,
+    allowed: Allowed,
+    first_of: &mut HashMap<ClientKey, (Identity<'a>, Stamp)>,
+    now_ms: i64,
+) -> AppendOutcome {
+    let stamp = Stamp {
+        sequence: place.last_sequence + 1,
+        created_at_ms: now_ms,
+    };
+    if let Some(key) = client_key(message) {
+        match first_of.entry(key) {
+            Entry::Occupied(first) => {
+                let (first, stamp) = first.get();
+                return repeat(*first == Identity::of(message), *stamp);
+            }
+            Entry::Vacant(vacant) => {
+                vacant.insert((Identity::of(message), stamp));
+            }
+        }
+    }
+    place.last_sequence = stamp.sequence;
+    AppendOutcome::Committed {
+        stamp,
+        sender_name: allowed.sender_name,
+        members: allowed.members,
+    }
+}
+
+/// What becomes of a message whose client message id another one had first.
+fn repeat(is_the_same: bool, first: Stamp) -> AppendOutcome {
+    match is_the_same {
+        true => AppendOutcome::Duplicate(first),
+        false => AppendOutcome::IdInUse,
     }
 }
 

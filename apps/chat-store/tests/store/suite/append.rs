@@ -3,8 +3,8 @@
 use chat_store::*;
 
 use super::{
-    Servers, acked, acknowledge, committed, create_group, join, pair, pending_kinds, register,
-    send, text, with_id,
+    Servers, acked, acknowledge, add_friend, committed, create_group, join, pair, pending_kinds,
+    register, send, text, with_id,
 };
 
 pub(crate) fn messages_get_the_next_sequences_in_order(servers: &Servers) {
@@ -138,6 +138,123 @@ pub(crate) fn a_repeated_send_is_stored_once(servers: &Servers) {
     let stored = servers.a.history(conversation, 1, 100).unwrap();
     assert_eq!(stored.len(), 6);
     assert_eq!(stored[1].client_message_id.map(u64::from), Some(u64::MAX));
+}
+
+pub(crate) fn another_message_under_a_used_id_is_refused(servers: &Servers) {
+    let (ann, bob, conversation) = pair(&*servers.a);
+    let (carl, dora, elsewhere) = pair(&*servers.a);
+    add_friend(&*servers.a, ann, carl);
+    let other_friend = ConversationId::pair(ann, carl).unwrap();
+    let group = ConversationId::group(create_group(&*servers.a, ann, "group", "").id);
+    // Texts that a database may take for equal: by case, by accents, by spaces at the end, by what has no weight.
+    let texts = ["caf\u{e9}", "", "\u{1f600}"];
+    for (number, content) in texts.into_iter().enumerate() {
+        let id = number as u64 + 1;
+        let first = with_id(text(conversation, ann, content), id);
+        let stamp = committed(&servers.a.append(std::slice::from_ref(&first), &[]).unwrap()[0]);
+        let others: Vec<_> = [
+            "Caf\u{e9}",
+            "cafe\u{301}",
+            "caf\u{e9} ",
+            "caf\u{e9}\0",
+            "\u{200b}",
+            "\u{1f601}",
+            "?",
+        ]
+        .into_iter()
+        .map(|other| with_id(text(conversation, ann, other), id))
+        .chain([
+            NewMessage {
+                client_time: format!("{} ", first.client_time),
+                ..first.clone()
+            },
+            NewMessage {
+                client_time: String::new(),
+                ..first.clone()
+            },
+            with_id(text(other_friend, ann, content), id),
+            with_id(text(group, ann, content), id),
+        ])
+        .collect();
+        // Each alone, and all in one batch around the same message again.
+        for other in &others {
+            let outcomes = servers.b.append(std::slice::from_ref(other), &[]).unwrap();
+            assert_eq!(outcomes, [AppendOutcome::IdInUse], "{other:?}");
+        }
+        let batch = [others.clone(), vec![first.clone(), first], others].concat();
+        let outcomes = servers.b.append(&batch, &[]).unwrap();
+        let middle = batch.len() / 2;
+        for (index, outcome) in outcomes.into_iter().enumerate() {
+            let expected = match index {
+                _ if index == middle - 1 || index == middle => AppendOutcome::Duplicate(stamp),
+                _ => AppendOutcome::IdInUse,
+            };
+            assert_eq!(outcome, expected, "{index}");
+        }
+    }
+    // An id is the sender's own, and nothing of all this was stored.
+    let of_others = [
+        with_id(text(conversation, bob, "bob's"), 1),
+        with_id(text(elsewhere, dora, "dora's"), 1),
+    ];
+    for outcome in servers.a.append(&of_others, &[]).unwrap() {
+        committed(&outcome);
+    }
+    let stored = servers.a.history(conversation, 2, 100).unwrap();
+    let stored: Vec<_> = stored.iter().map(|message| &*message.content).collect();
+    assert_eq!(stored, ["caf\u{e9}", "", "\u{1f600}", "bob's"]);
+    for untouched in [other_friend, group] {
+        let stored = servers.a.history(untouched, 1, 100).unwrap();
+        assert!(stored.iter().all(|one| one.client_message_id.is_none()));
+    }
+}
+
+pub(crate) fn of_messages_under_one_id_in_a_batch_the_first_is_stored(servers: &Servers) {
+    let (ann, bob, conversation) = pair(&*servers.a);
+    let group = ConversationId::group(create_group(&*servers.a, ann, "group", "").id);
+    let strangers = ConversationId::pair(ann, register(&*servers.a, "carl")).unwrap();
+    let message = |conversation, content| with_id(text(conversation, ann, content), 9);
+    let later = NewMessage {
+        client_time: "2024-02-29 12:00:01".into(),
+        ..message(conversation, "first")
+    };
+    let batch = [
+        // Takes no id: it is not stored.
+        message(strangers, "refused"),
+        message(conversation, &"x".repeat(CONTENT_BYTES_MAX + 1)),
+        message(conversation, "first"),
+        message(conversation, "second"),
+        message(group, "first"),
+        later,
+        message(conversation, "first"),
+        text(conversation, bob, "between"),
+        message(strangers, "refused"),
+    ];
+    let outcomes = servers.a.append(&batch, &[]).unwrap();
+    let stamp = committed(&outcomes[2]);
+    assert_eq!((stamp.sequence, committed(&outcomes[7]).sequence), (2, 3));
+    let expected = [
+        AppendOutcome::NotFriends,
+        AppendOutcome::TooLong,
+        outcomes[2].clone(),
+        AppendOutcome::IdInUse,
+        AppendOutcome::IdInUse,
+        AppendOutcome::IdInUse,
+        AppendOutcome::Duplicate(stamp),
+        outcomes[7].clone(),
+        AppendOutcome::NotFriends,
+    ];
+    assert_eq!(outcomes, expected);
+    let stored = servers.b.history(conversation, 2, 100).unwrap();
+    let stored: Vec<_> = stored.iter().map(|message| &*message.content).collect();
+    assert_eq!(stored, ["first", "between"]);
+    // The same batch again finds the id used.
+    let outcomes = servers.b.append(&batch, &[]).unwrap();
+    assert_eq!(outcomes[2], AppendOutcome::Duplicate(stamp));
+    assert_eq!(outcomes[6], AppendOutcome::Duplicate(stamp));
+    for index in [3, 4, 5] {
+        assert_eq!(outcomes[index], AppendOutcome::IdInUse, "{index}");
+    }
 }
 
 pub(crate) fn a_repeat_counts_even_where_writing_is_no_longer_allowed(servers: &Servers) {

@@ -75,6 +75,8 @@ macro_rules! conformance {
                 messages_get_the_next_sequences_in_order
                 one_refused_message_fails_no_other
                 a_repeated_send_is_stored_once
+                another_message_under_a_used_id_is_refused
+                of_messages_under_one_id_in_a_batch_the_first_is_stored
                 a_repeat_counts_even_where_writing_is_no_longer_allowed
                 acknowledgements_only_move_forward
                 acknowledgements_go_alone_and_with_messages
