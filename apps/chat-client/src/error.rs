@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use chat_proto::messages::Reason;
+
 use crate::words::{self, Language};
 
 /// What was asked of the server.
@@ -62,6 +64,8 @@ pub enum ChatError {
         code: i32,
         /// The server's words, if any.
         text: String,
+        /// The rule that was broken, where the code leaves that open and the server says it.
+        reason: Option<Reason>,
     },
     /// No answer in time. Whether the server did it is not known.
     #[error("{}", self.explain(Language::English))]

@@ -285,6 +285,7 @@ fn a_refusal_tells_operation_code_and_words() {
         operation: Operation::History,
         code: code::INVALID,
         text: "no".to_owned(),
+        reason: None,
     };
     assert_eq!(history.wait(SOON), Err(error));
 }

@@ -107,9 +107,20 @@ message_ids! {
     RESUME_ANSWER = 113;
 }
 
-/// Error codes. 1 is success; 2 to 6 mean something else for each operation; from 100 they mean
-/// the same for all.
-pub mod code {
+macro_rules! codes {
+    ($($(#[$doc:meta])* pub const $name:ident: i32 = $number:literal;)*) => {
+        /// Error codes. 1 is success; 2 to 6 mean something else for each operation; from 100 they mean
+        /// the same for all.
+        pub mod code {
+            $($(#[$doc])* pub const $name: i32 = $number;)*
+
+            /// The names and numbers of all codes. A code of one operation begins with its name.
+            pub const ALL: &[(&str, i32)] = &[$((stringify!($name), $number)),*];
+        }
+    };
+}
+
+codes! {
     /// Success.
     pub const SUCCESS: i32 = 1;
     /// The connection has not logged in.

@@ -92,7 +92,7 @@ impl Services {
         answer: impl FnOnce(Result<Stamp, Failure>) + Send + 'static,
     ) {
         let longest = self.clients.message_characters_max;
-        let readable = input::message("the message", &message.content, longest)
+        let readable = input::message(&message.content, longest)
             .and_then(|()| input::client_time(&message.client_time));
         if let Err(failure) = readable {
             return answer(Err(failure));

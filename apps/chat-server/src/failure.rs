@@ -4,6 +4,7 @@ use std::borrow::Cow;
 
 use chat_bus::BusError;
 use chat_proto::ids::code;
+use chat_proto::messages::{Reason, Rule};
 use chat_store::StoreError;
 
 use crate::log_limit::LogLimit;
@@ -17,6 +18,7 @@ static BUS_IS_AWAY: LogLimit = LogLimit::new();
 pub(crate) struct Failure {
     code: i32,
     text: Cow<'static, str>,
+    reason: Option<Reason>,
 }
 
 impl Failure {
@@ -24,7 +26,20 @@ impl Failure {
         Self {
             code,
             text: text.into(),
+            reason: None,
         }
+    }
+
+    /// Names the rule that was broken, so that a client can say it in the user's language.
+    pub(crate) fn because(mut self, rule: Rule, value: u64) -> Self {
+        let rule = rule.into();
+        self.reason = Some(Reason { rule, value });
+        self
+    }
+
+    /// The rule that was broken, for the answers that have a field for it.
+    pub(crate) fn reason(&self) -> Option<Reason> {
+        self.reason
     }
 
     /// A fault of this system; the details are for the log only.

@@ -4,7 +4,7 @@ use chat_proto::ids::code;
 use chat_proto::messages::{
     AddGroupRequest, AddGroupResponse, CreateGroupRequest, CreateGroupResponse, DeleteGroupRequest,
     DeleteGroupResponse, FetchGroupsRequest, FetchGroupsResponse, Group, GroupList,
-    GroupServiceRpc, QuitGroupRequest, QuitGroupResponse,
+    GroupServiceRpc, QuitGroupRequest, QuitGroupResponse, Rule,
 };
 use chat_store::{
     ConversationId, CreateGroup, DeleteGroup, GroupId, JoinGroup, LeaveGroup, MessageKind, UserId,
@@ -30,10 +30,12 @@ impl GroupServiceRpc for Services {
                 ..Default::default()
             },
             Err(failure) => {
+                let reason = failure.reason();
                 let (error_code, error_text) = failure.into_parts("create group");
                 CreateGroupResponse {
                     error_code,
                     error_text,
+                    reason,
                     ..Default::default()
                 }
             }
@@ -148,9 +150,8 @@ impl Services {
     ) -> Result<Group, Failure> {
         let limits = &self.clients;
         let name = input::name(&request.group_name, limits.name_characters_max)?;
-        let description = input::text(&request.group_description)?;
         let longest = limits.description_characters_max;
-        input::message("the description", description, longest)?;
+        let description = input::description(&request.group_description, longest)?;
         if name.is_empty() {
             return Err(Failure::new(
                 code::CREATE_GROUP_EMPTY,
@@ -162,7 +163,9 @@ impl Services {
             .create_group(user, &name, description, limits.groups_max)
             .map_err(|error| Failure::store(error, code::CREATE_GROUP_STORE))?;
         let CreateGroup::Created(group) = created else {
-            return Err(Failure::new(code::TOO_LARGE, TOO_MANY_GROUPS));
+            let most = u64::try_from(limits.groups_max).unwrap_or(u64::MAX);
+            let failure = Failure::new(code::TOO_LARGE, TOO_MANY_GROUPS);
+            return Err(failure.because(Rule::TooManyGroups, most));
         };
         Ok(self.group_with_states(&group))
     }

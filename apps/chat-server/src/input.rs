@@ -4,16 +4,21 @@
 //! |---|---|---|
 //! | names | NFC, without space around | control, format, private and unassigned characters, line ends, and what is blank without being space. The joiner and the selector of emoji are let through, inside of emoji |
 //! | texts (messages, descriptions) | as they came | control characters but tab and line end |
-//! | passwords | NFC, every space a plain one (RFC 8265, OpaqueString) | control characters |
+//! | passwords | NFC, every space separator (category Zs) as U+0020 | control characters (category Cc), fewer characters than configured, more than 1,024 bytes |
 //!
 //! Names are compared byte by byte, so upper and lower case differ, and letters of different scripts
 //! may look alike: it is the user id that says who somebody is, and a name only says what to call
 //! them. Names from before these rules stay as they are.
+//!
+//! The mappings of passwords are those of the profile OpaqueString (RFC 8265, section 4.2.2). Its class of
+//! characters is not enforced: of that, control characters alone are refused. The class is defined by the tables of
+//! Unicode 6.3, so it refuses every letter and emoji that is newer, and the joiners and selectors within emoji.
 
 use std::borrow::Cow;
 
 use bytes::Bytes;
 use chat_proto::ids::code;
+use chat_proto::messages::Rule;
 use chat_store::{CLIENT_TIME_BYTES_MAX, NAME_BYTES_MAX};
 use unicode_normalization::{UnicodeNormalization, is_nfc};
 use unicode_properties::{GeneralCategory, GeneralCategoryGroup, UnicodeGeneralCategory};
@@ -41,17 +46,25 @@ pub(crate) fn text(bytes: &Bytes) -> Result<&str, Failure> {
 /// INVALID or TOO_LARGE, saying what is wrong.
 pub(crate) fn name(bytes: &Bytes, characters_max: usize) -> Result<String, Failure> {
     let given = text(bytes)?;
+    let too_long = || {
+        too_large(format!("a name has at most {characters_max} characters"))
+            .because(Rule::NameTooLong, number(characters_max))
+    };
     // Normalising makes text at most three times as long; what is far too long is not touched.
-    within("the name", given, characters_max.saturating_mul(4))?;
-    let name = form_of_name(given);
-    within("the name", &name, characters_max)?;
-    if let Some(odd) = odd_in_name(&name) {
-        return Err(invalid(format!(
-            "a name cannot have the character U+{:04X}",
-            u32::from(odd)
-        )));
+    if is_longer(given, characters_max.saturating_mul(4)) {
+        return Err(too_long());
     }
-    Ok(name)
+    let name = form_of_name(given);
+    if is_longer(&name, characters_max) {
+        return Err(too_long());
+    }
+    match odd_in_name(&name) {
+        None => Ok(name),
+        Some(odd) => {
+            let text = format!("a name cannot have the character {}", code_point(odd));
+            Err(invalid(text).because(Rule::NameCharacter, u32::from(odd).into()))
+        }
+    }
 }
 
 /// What a name that somebody enters may be kept as: as it came, which it is for a user from before names had
@@ -74,19 +87,44 @@ pub(crate) fn entered_name(bytes: &Bytes) -> Result<Vec<Cow<'_, str>>, Failure> 
     Ok(forms)
 }
 
-/// A message, or another text that people write to each other.
+/// A message that people write to each other.
 ///
 /// # Errors
 /// INVALID or TOO_LARGE, saying what is wrong.
-pub(crate) fn message(what: &str, text: &str, characters_max: usize) -> Result<(), Failure> {
-    within(what, text, characters_max)?;
-    let odd = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
-    match text.chars().find(odd) {
+pub(crate) fn message(text: &str, characters_max: usize) -> Result<(), Failure> {
+    if is_longer(text, characters_max) {
+        let text = format!("a message has at most {characters_max} characters");
+        return Err(too_large(text));
+    }
+    match odd_in_text(text) {
         None => Ok(()),
         Some(odd) => Err(invalid(format!(
-            "{what} cannot have the control character U+{:04X}",
-            u32::from(odd)
+            "a message cannot have the control character {}",
+            code_point(odd)
         ))),
+    }
+}
+
+/// The description of a group.
+///
+/// # Errors
+/// INVALID or TOO_LARGE, saying what is wrong.
+pub(crate) fn description(bytes: &Bytes, characters_max: usize) -> Result<&str, Failure> {
+    let description = text(bytes)?;
+    if is_longer(description, characters_max) {
+        let text = format!("a description has at most {characters_max} characters");
+        let failure = too_large(text);
+        return Err(failure.because(Rule::DescriptionTooLong, number(characters_max)));
+    }
+    match odd_in_text(description) {
+        None => Ok(description),
+        Some(odd) => {
+            let text = format!(
+                "a description cannot have the control character {}",
+                code_point(odd)
+            );
+            Err(invalid(text).because(Rule::DescriptionCharacter, u32::from(odd).into()))
+        }
     }
 }
 
@@ -111,16 +149,21 @@ pub(crate) fn client_time(time: &str) -> Result<(), Failure> {
 pub(crate) fn new_password(bytes: &Bytes, characters_min: usize) -> Result<String, Failure> {
     let given = text(bytes)?;
     if given.len() > PASSWORD_BYTES_MAX {
-        return Err(too_large("the password is too long"));
+        let text = format!("a password has at most {PASSWORD_BYTES_MAX} bytes");
+        let failure = too_large(text);
+        return Err(failure.because(Rule::PasswordTooLong, number(PASSWORD_BYTES_MAX)));
     }
-    if given.chars().any(char::is_control) {
-        return Err(invalid("a password cannot have control characters"));
+    if let Some(odd) = given.chars().find(|c| c.is_control()) {
+        let text = format!(
+            "a password cannot have the control character {}",
+            code_point(odd)
+        );
+        return Err(invalid(text).because(Rule::PasswordCharacter, u32::from(odd).into()));
     }
     let password = prepared(given).into_owned();
     if password.chars().count() < characters_min {
-        return Err(invalid(format!(
-            "a password needs at least {characters_min} characters"
-        )));
+        let text = format!("a password needs at least {characters_min} characters");
+        return Err(invalid(text).because(Rule::PasswordTooShort, number(characters_min)));
     }
     Ok(password)
 }
@@ -200,14 +243,22 @@ fn is_visible(c: char) -> bool {
         )
 }
 
-fn within(what: &str, text: &str, characters_max: usize) -> Result<(), Failure> {
+fn odd_in_text(text: &str) -> Option<char> {
+    let is_odd = |c: &char| c.is_control() && !matches!(c, '\t' | '\n' | '\r');
+    text.chars().find(is_odd)
+}
+
+fn is_longer(text: &str, characters_max: usize) -> bool {
     // Counted only where it may be too much.
-    if text.len() > characters_max && text.chars().count() > characters_max {
-        return Err(too_large(format!(
-            "{what} is longer than {characters_max} characters"
-        )));
-    }
-    Ok(())
+    text.len() > characters_max && text.chars().count() > characters_max
+}
+
+fn code_point(c: char) -> String {
+    format!("U+{:04X}", u32::from(c))
+}
+
+fn number(limit: usize) -> u64 {
+    u64::try_from(limit).unwrap_or(u64::MAX)
 }
 
 fn invalid(text: impl Into<Cow<'static, str>>) -> Failure {
@@ -288,16 +339,16 @@ mod tests {
         assert_eq!(named(&over), Err(code::TOO_LARGE));
         // Decomposed it is longer, kept it is not.
         assert_eq!(named(&"e\u{301}".repeat(20)), Ok("\u{e9}".repeat(20)));
-        assert!(message("the text", &fits, 20).is_ok());
-        assert!(message("the text", &over, 20).is_err());
+        assert!(message(&fits, 20).is_ok());
+        assert!(message(&over, 20).is_err());
     }
 
     #[test]
     fn texts_have_no_control_characters_but_line_ends_and_tabs() {
-        assert!(message("the text", "", 10).is_ok());
-        assert!(message("the text", "a\r\n\tb \u{202e}\u{200d}", 20).is_ok());
+        assert!(message("", 10).is_ok());
+        assert!(message("a\r\n\tb \u{202e}\u{200d}", 20).is_ok());
         for odd in ["\0", "\u{1b}[31m", "\u{7}", "\u{9b}", "\u{7f}"] {
-            let failure = message("the text", odd, 10).unwrap_err();
+            let failure = message(odd, 10).unwrap_err();
             assert_eq!(failure.into_parts("test").0, code::INVALID, "{odd:?}");
         }
         assert!(client_time("2024-02-29 12:00:00").is_ok());

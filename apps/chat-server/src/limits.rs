@@ -29,6 +29,7 @@ use chat_bus::{Budget, Bus, BusError, LocalBudgets, Rate, Spending};
 use chat_node::config::{self, Problems};
 use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::code;
+use chat_proto::messages::Rule;
 use chat_store::UserId;
 use serde::Deserialize;
 
@@ -285,10 +286,8 @@ fn granted(budgets: &[Budget], spending: Spending, refusal: &str) -> Result<(), 
         log::info!("refused: {refusal}: {name}");
     }
     let seconds = wait.as_secs() + 1;
-    Err(Failure::new(
-        code::RATE_LIMITED,
-        format!("{refusal}, try again in {seconds} s"),
-    ))
+    let text = format!("{refusal}, try again in {seconds} s");
+    Err(Failure::new(code::RATE_LIMITED, text).because(Rule::TooOften, seconds))
 }
 
 fn on_its_own(error: &BusError) {

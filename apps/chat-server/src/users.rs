@@ -41,10 +41,12 @@ impl UserServiceRpc for Services {
                 ..Default::default()
             },
             Err(failure) => {
+                let reason = failure.reason();
                 let (error_code, error_text) = failure.into_parts("register");
                 RegisterResponse {
                     error_code,
                     error_text,
+                    reason,
                     ..Default::default()
                 }
             }
@@ -486,11 +488,13 @@ fn not_begun(failure: Failure, operation: &str) -> LoginReply {
 
 /// The answer to a login, or to a resume, that failed.
 fn not_logged_in(failure: Failure, operation: &str) -> LoginReply {
+    let reason = failure.reason();
     let (error_code, error_text) = failure.into_parts(operation);
     LoginReply {
         response: Some(LoginResponse {
             error_code,
             error_text,
+            reason,
             ..Default::default()
         }),
         ..Default::default()

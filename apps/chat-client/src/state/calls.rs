@@ -59,6 +59,7 @@ impl State {
                         operation: call.request.operation(),
                         code,
                         text: String::new(),
+                        reason: None,
                     };
                     self.finish(now, call, Err(error));
                 }
@@ -144,6 +145,7 @@ impl State {
                     operation: call.request.operation(),
                     code: notice.error_code,
                     text: notice.error_text,
+                    reason: None,
                 };
                 self.finish(now, call, Err(error));
             }

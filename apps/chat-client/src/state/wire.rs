@@ -283,30 +283,36 @@ impl Request {
     /// The result that an answer's content holds.
     pub(super) fn decode(&self, content: Bytes) -> Result<(Answer, Effect), ChatError> {
         let operation = self.operation();
-        let check = |code: i32, text: String| match code {
+        let check = |code: i32, text: String, reason: Option<proto::Reason>| match code {
             code::SUCCESS => Ok(()),
             code => Err(ChatError::Refused {
                 operation,
                 code,
                 text,
+                reason,
             }),
         };
         /// Decodes one type of answer and checks its code.
         macro_rules! answer {
             ($type:ident) => {{
                 let answer = proto::$type::decode(content).map_err(unreadable)?;
-                check(answer.error_code, answer.error_text.clone())?;
+                check(answer.error_code, answer.error_text.clone(), None)?;
+                answer
+            }};
+            ($type:ident with a reason) => {{
+                let answer = proto::$type::decode(content).map_err(unreadable)?;
+                check(answer.error_code, answer.error_text.clone(), answer.reason)?;
                 answer
             }};
         }
         Ok(match self {
             Self::Register { .. } => {
-                let user = UserId::new(answer!(RegisterResponse).user_id);
+                let user = UserId::new(answer!(RegisterResponse with a reason).user_id);
                 let user = user.ok_or_else(|| incomplete(operation))?;
                 (Answer::User(user), Effect::None)
             }
             Self::Login { user, .. } => {
-                let answer = answer!(LoginResponse);
+                let answer = answer!(LoginResponse with a reason);
                 let user = match user {
                     Who::Id(user) => *user,
                     Who::Name(_) => {
@@ -318,7 +324,7 @@ impl Request {
                 signed_in(user, token, answer)
             }
             Self::Resume { token, .. } => {
-                let answer = answer!(LoginResponse);
+                let answer = answer!(LoginResponse with a reason);
                 signed_in(token.user(), Some(token.clone()), answer)
             }
             Self::Logout => {
@@ -341,7 +347,7 @@ impl Request {
                 (Answer::Done, Effect::Own(conversation, answer.sequence))
             }
             Self::CreateGroup { .. } => {
-                let group = answer!(CreateGroupResponse).group;
+                let group = answer!(CreateGroupResponse with a reason).group;
                 let group = group.and_then(Group::from_proto);
                 let group = group.ok_or_else(|| incomplete(operation))?;
                 (Answer::Group(group), Effect::None)

@@ -165,18 +165,105 @@ fn names_and_passwords_are_kept_in_one_form() {
         let code = code_of(setting.node.login("192.0.2.1", user.user_id, typed));
         assert_eq!(code, code::SUCCESS, "{typed:?}");
     }
-    let long = "x".repeat(51);
-    for (name, password, expected) in [
-        ("a\u{202e}b", "secret", code::INVALID),
-        ("a\0b", "secret", code::INVALID),
-        (" \t ", "secret", code::REGISTER_EMPTY),
-        (&long, "secret", code::TOO_LARGE),
-        ("someone", "short", code::INVALID),
-        ("someone", "with\0zero", code::INVALID),
+}
+
+#[test]
+fn a_registration_that_is_refused_names_the_rule() {
+    let setting = setting(|_| {});
+    let broken = |rule: Rule, value| Some((rule.into(), value));
+    let (long, very_long) = ("x".repeat(51), "x".repeat(1025));
+    for (name, password, code, reason) in [
+        (" \t ", "secret", code::REGISTER_EMPTY, None),
+        ("someone", "", code::REGISTER_EMPTY, None),
+        (
+            "a\u{202e}b",
+            "secret",
+            code::INVALID,
+            broken(Rule::NameCharacter, 0x202e),
+        ),
+        (
+            "a\0b",
+            "secret",
+            code::INVALID,
+            broken(Rule::NameCharacter, 0),
+        ),
+        (
+            &long,
+            "secret",
+            code::TOO_LARGE,
+            broken(Rule::NameTooLong, 50),
+        ),
+        (
+            &very_long,
+            "secret",
+            code::TOO_LARGE,
+            broken(Rule::NameTooLong, 50),
+        ),
+        (
+            "someone",
+            "short",
+            code::INVALID,
+            broken(Rule::PasswordTooShort, 6),
+        ),
+        // Six as they are typed, five as they are kept.
+        (
+            "someone",
+            "shor\u{65}\u{301}",
+            code::INVALID,
+            broken(Rule::PasswordTooShort, 6),
+        ),
+        (
+            "someone",
+            "with\0zero",
+            code::INVALID,
+            broken(Rule::PasswordCharacter, 0),
+        ),
+        (
+            "someone",
+            "with\u{9b}csi",
+            code::INVALID,
+            broken(Rule::PasswordCharacter, 0x9b),
+        ),
+        (
+            "someone",
+            &very_long,
+            code::TOO_LARGE,
+            broken(Rule::PasswordTooLong, 1024),
+        ),
     ] {
         let answer = setting.node.register(name, password);
-        assert_eq!(answer.error_code, expected, "{name:?} {password:?}");
+        assert_eq!(answer.error_code, code, "{name:?} {password:?}");
+        assert!(!answer.error_text.is_empty());
+        let found = answer.reason.map(|reason| (reason.rule, reason.value));
+        assert_eq!(found, reason, "{name:?} {password:?}");
     }
+    // What no rule forbids: emoji, joined and not, and letters of every age.
+    for (name, password) in [("a", "👩\u{200d}🚀❤\u{fe0f}🤔!"), ("b", "𞤀𞤁𞤂𞤃𞤄𞤅")]
+    {
+        let answer = setting.node.register(name, password);
+        assert_eq!(answer.error_code, code::SUCCESS, "{}", answer.error_text);
+        let login = setting.node.login("192.0.2.1", answer.user_id, password);
+        assert_eq!(code_of(login), code::SUCCESS);
+    }
+}
+
+#[test]
+fn a_login_that_comes_too_often_is_told_how_long_to_wait() {
+    let setting = setting(|options| {
+        options.clients.failed_logins_per_address_and_user = Rate::literal(1, HOUR);
+    });
+    let user = setting.register("a");
+    let login = || {
+        setting
+            .node
+            .login("192.0.2.1", user, "guess")
+            .response
+            .unwrap()
+    };
+    assert_eq!(login().reason, None);
+    let reason = login().reason.expect("a reason");
+    assert_eq!(reason.rule, i32::from(Rule::TooOften));
+    assert!((3590..=3601).contains(&reason.value), "{reason:?}");
 }
 
 #[test]

@@ -19,6 +19,7 @@ pub(super) fn refused(operation: Operation, code: i32) -> ChatError {
         operation,
         code,
         text: String::new(),
+        reason: None,
     }
 }
 

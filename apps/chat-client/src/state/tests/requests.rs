@@ -93,6 +93,7 @@ fn answers_may_come_in_any_order() {
         operation: Operation::Friends,
         code: code::UNAVAILABLE,
         text: "later".to_owned(),
+        reason: None,
     };
     assert_eq!(friends.all(), [Err(error)]);
 }
