@@ -42,13 +42,13 @@ pub struct Relay {
 #[derive(Debug)]
 struct Shared {
     address: SocketAddr,
-    target: SocketAddr,
     state: Mutex<State>,
     changed: Condvar,
 }
 
 #[derive(Debug)]
 struct State {
+    target: SocketAddr,
     passage: Passage,
     /// Both sockets of each connection; those that have ended are dropped when the next one comes.
     connections: Vec<Arc<[TcpStream; 2]>>,
@@ -75,8 +75,8 @@ impl Relay {
         let listener = TcpListener::bind(address).map_err(starting())?;
         let shared = Arc::new(Shared {
             address,
-            target,
             state: Mutex::new(State {
+                target,
                 passage: Passage::Open,
                 connections: Vec::new(),
             }),
@@ -113,6 +113,11 @@ impl Relay {
         self.shared.switch(Passage::Open);
     }
 
+    /// From here on new connections lead to `target`; those that are open stay where they are.
+    pub fn lead_to(&self, target: SocketAddr) {
+        self.shared.state().target = target;
+    }
+
     /// Connections that are open now.
     pub fn connections(&self) -> usize {
         let mut state = self.shared.state();
@@ -134,6 +139,10 @@ impl Drop for Relay {
 }
 
 impl Shared {
+    fn target(&self) -> SocketAddr {
+        self.state().target
+    }
+
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
@@ -191,7 +200,7 @@ impl Shared {
     /// `None`: the relay has ended.
     fn listen_when_the_target_does(&self) -> Option<TcpListener> {
         loop {
-            let found = TcpStream::connect_timeout(&self.target, CONNECT_TIMEOUT).is_ok();
+            let found = TcpStream::connect_timeout(&self.target(), CONNECT_TIMEOUT).is_ok();
             let state = self.state();
             if state.passage == Passage::Ended {
                 return None;
@@ -205,7 +214,7 @@ impl Shared {
     }
 
     fn connect(self: &Arc<Self>, accepted: TcpStream) -> io::Result<()> {
-        let connected = TcpStream::connect_timeout(&self.target, CONNECT_TIMEOUT)?;
+        let connected = TcpStream::connect_timeout(&self.target(), CONNECT_TIMEOUT)?;
         accepted.set_nodelay(true)?;
         connected.set_nodelay(true)?;
         let ends = Arc::new([accepted, connected]);

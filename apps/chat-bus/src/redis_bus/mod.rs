@@ -8,6 +8,8 @@
 //! | `nexus:proxy:{proxy}` | the lease of a proxy: how often it was renewed | as long as the lease |
 //! | `nexus:proxy:{proxy}:users` | set: the users whose entries are the proxy's | `entry_life` |
 //! | `nexus:to:{proxy}` | channel: messages to a proxy | |
+//! | `nexus:to:{proxy}:{subscription}` | channel: beats of a subscription to itself | |
+//! | `nexus:check`, `nexus:check:*` | what shows that Redis takes writes | a minute |
 //! | `nexus:budget:{name}` | nothing: its remaining life is what was used of a budget | until the budget is full |
 //! | `nexus:fact:{fact}` | nothing: it is there; `over:{session}` says that a session was released | as long as the fact is remembered |
 //!
@@ -26,6 +28,7 @@
 //! | file | holds |
 //! |---|---|
 //! | `link.rs` | one connection: every request on it has a deadline |
+//! | `refusal.rs` | errors of Redis that are as good as no Redis, and what to do about them |
 //! | `pool.rs` | a bounded number of links behind a circuit breaker |
 //! | `scripts.rs` | what Redis has to do atomically |
 //! | `subscriber.rs` | the thread of a subscription |
@@ -51,12 +54,14 @@ use crate::{
 
 mod link;
 mod pool;
+mod refusal;
 mod scripts;
 mod subscriber;
 mod tls;
 
-use link::{Endpoint, is_passing, server_error};
+use link::Endpoint;
 use pool::Pool;
+use refusal::server_error;
 use subscriber::Subscriber;
 pub use tls::RedisTls;
 
@@ -84,12 +89,12 @@ pub struct RedisConfig {
     /// How long a call may take per round trip, waiting for a connection and connecting included.
     /// Default 1 s.
     pub timeout: Duration,
-    /// Most connections for calls; a subscription has one of its own. Default 8.
+    /// Most connections for calls; a subscription has one of its own, and one for its beats. Default 8.
     pub connections_max: usize,
     /// How long a user's entry lives after it was last claimed or restored. Default 24 h.
     pub entry_life: Duration,
-    /// A subscription that has heard nothing for this long asks Redis whether it is there, and is
-    /// lost if no answer comes within `timeout`. Default 2 s.
+    /// How often a subscription publishes something to itself. It is lost if that does not arrive within `timeout`, or
+    /// goes to another Redis. Default 2 s.
     pub ping_interval: Duration,
 }
 
@@ -130,7 +135,8 @@ impl RedisConfig {
         if !(least..=hour * 24 * 365).contains(&self.entry_life) {
             return wrong("entry_life", "expected 1ms to 365 days");
         }
-        Endpoint::new(&self.url, self.tls.as_ref(), self.timeout)
+        let check_key = format!("{}check", self.key_prefix);
+        Endpoint::new(&self.url, self.tls.as_ref(), &check_key, self.timeout)
             .map_err(|reason| BusError::Config { key: "url", reason })
     }
 }
@@ -138,7 +144,7 @@ impl RedisConfig {
 /// A bus on Redis.
 pub struct RedisBus {
     keys: Keys,
-    pool: Pool,
+    pool: Arc<Pool>,
     entry_life_ms: u64,
     ping_interval: Duration,
     /// Proxies that held users lately.
@@ -162,14 +168,16 @@ impl RedisBus {
     /// no thread to give.
     pub fn new(config: RedisConfig) -> Result<Self, BusError> {
         let endpoint = config.check()?;
-        let pool = Pool::new(endpoint, config.connections_max);
+        let keys = Keys {
+            prefix: config.key_prefix.into(),
+        };
+        let pool = Pool::new(endpoint, config.connections_max, &keys.probe());
+        let pool = pool.map_err(|error| BusError::Unavailable {
+            reason: format!("no thread: {error}"),
+        })?;
         Ok(Self {
-            keys: Keys {
-                prefix: config.key_prefix.into(),
-            },
-            pool: pool.map_err(|error| BusError::Unavailable {
-                reason: format!("no thread: {error}"),
-            })?,
+            keys,
+            pool: Arc::new(pool),
             entry_life_ms: as_ms(config.entry_life),
             ping_interval: config.ping_interval,
             holders: Mutex::default(),
@@ -436,10 +444,12 @@ impl Bus for RedisBus {
     }
 
     fn subscribe(&self, proxy: ProxyId, on_event: OnEvent) -> Subscription {
+        let channel = self.keys.channel(proxy);
         let subscriber = Subscriber {
-            endpoint: self.pool.endpoint().clone(),
-            channel: self.keys.channel(proxy),
-            ping_interval: self.ping_interval,
+            pool: Arc::clone(&self.pool),
+            beat_channel: format!("{channel}:{:016x}", rand::random::<u64>()),
+            channel,
+            beat_interval: self.ping_interval,
             on_event,
         };
         Subscription::spawn(move |stop| subscriber.run(&stop))
@@ -526,6 +536,25 @@ impl Keys {
     fn fact(&self, fact: &str) -> String {
         format!("{}fact:{fact}", self.prefix)
     }
+
+    /// Everything that the bus asks of Redis, on keys that mean nothing.
+    fn probe(&self) -> Vec<Cmd> {
+        let check = |what| format!("{}check:{what}", self.prefix);
+        let [text, list, set] = ["text", "list", "set"].map(check);
+        let mut scan = command("SSCAN", std::slice::from_ref(&set));
+        scan.arg(0);
+        let mut publish = command("PUBLISH", &[format!("{}to:check", self.prefix)]);
+        publish.arg("");
+        let every = script(scripts::PROBE, &[text.clone(), list, set]);
+        vec![
+            every,
+            scan,
+            command("MGET", std::slice::from_ref(&text)),
+            command("EXISTS", std::slice::from_ref(&text)),
+            command("DEL", &[text]),
+            publish,
+        ]
+    }
 }
 
 fn command(name: &str, keys: &[String]) -> Cmd {
@@ -542,11 +571,9 @@ fn script(code: &str, keys: &[String]) -> Cmd {
     command
 }
 
+/// Refusals have ended the link; an error that is here is of the request.
 fn answer<T: FromRedisValue>(value: Value) -> Result<T, BusError> {
     match value {
-        Value::ServerError(error) if is_passing(&error) => Err(BusError::Unavailable {
-            reason: server_error(&error),
-        }),
         Value::ServerError(error) => Err(BusError::Refused {
             reason: server_error(&error),
         }),

@@ -1,15 +1,17 @@
 //! [`Pool`]: a bounded number of links, made when needed, behind a circuit breaker.
 //!
-//! While Redis is slow or away, callers are refused at once; a thread of the circuit's finds out when it is
+//! While Redis is slow or away, or refuses, callers are refused at once; a thread of the circuit's finds out when it is
 //! back. A Redis that does not answer costs the callers who were first a time-out, and those after them nothing.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nexus_rpc::{BreakerOptions, Circuit, CircuitOptions};
+use nexus_rpc::{BreakerOptions, Circuit, CircuitOptions, Passage};
 use parking_lot::Mutex;
-use redis::Value;
+use redis::{Cmd, Value};
 
 use super::link::{Endpoint, Link, LinkError};
+use super::refusal::RefusalLog;
 use crate::BusError;
 
 /// Links to one Redis.
@@ -18,14 +20,19 @@ pub(super) struct Pool {
     circuit: Circuit,
     /// Not lent; the circuit limits how many there are.
     idle: Mutex<Vec<Link>>,
+    refusals: Arc<RefusalLog>,
 }
 
 impl Pool {
-    /// A pool without links yet.
+    /// A pool without links yet. Redis is back when it carries out all of `probe`.
     ///
     /// # Errors
     /// The system has no thread to give.
-    pub(super) fn new(endpoint: Endpoint, links_max: usize) -> std::io::Result<Self> {
+    pub(super) fn new(
+        endpoint: Endpoint,
+        links_max: usize,
+        probe: &[Cmd],
+    ) -> std::io::Result<Self> {
         let options = CircuitOptions {
             // A request that has waited for half of its time is one sign, that it ends without an answer another.
             stalled_after: (endpoint.timeout / 2).max(Duration::from_millis(1)),
@@ -36,11 +43,18 @@ impl Pool {
                 ..CircuitOptions::default().breaker
             },
         };
-        let probed = endpoint.clone();
+        let refusals = Arc::<RefusalLog>::default();
+        let probe = Probe {
+            endpoint: endpoint.clone(),
+            refusals: Arc::clone(&refusals),
+            commands: probe.len(),
+            request: probe.iter().flat_map(Cmd::get_packed_command).collect(),
+        };
         Ok(Self {
-            circuit: Circuit::start("redis", options, move || answers(&probed))?,
+            circuit: Circuit::start("redis", options, move || probe.succeeds())?,
             endpoint,
             idle: Mutex::default(),
+            refusals,
         })
     }
 
@@ -50,17 +64,33 @@ impl Pool {
 
     /// Writes `request`, which holds `replies` commands, on some link and reads the replies.
     ///
-    /// A link that Redis had closed since its last use is replaced and the request sent again,
-    /// once. It may then have been carried out twice: all requests here bear that.
+    /// A link that has ended since its last use (closed, or at a Redis that refuses by now) is replaced and the request
+    /// sent again, once. It may then have been carried out twice: all requests here bear that.
     pub(super) fn round_trip(
         &self,
         request: &[u8],
         replies: usize,
     ) -> Result<Vec<Value>, BusError> {
-        let passage = self
-            .circuit
-            .enter()
-            .map_err(|reason| unavailable(&reason))?;
+        let passage = self.circuit.enter();
+        self.pass(passage.map_err(|e| unavailable(&e))?, request, replies)
+    }
+
+    /// As [`round_trip`](Self::round_trip), without waiting for a link: for the few requests of subscriptions.
+    pub(super) fn round_trip_at_once(
+        &self,
+        request: &[u8],
+        replies: usize,
+    ) -> Result<Vec<Value>, BusError> {
+        let passage = self.circuit.enter_at_once();
+        self.pass(passage.map_err(|e| unavailable(&e))?, request, replies)
+    }
+
+    fn pass(
+        &self,
+        passage: Passage<'_>,
+        request: &[u8],
+        replies: usize,
+    ) -> Result<Vec<Value>, BusError> {
         // From here: what was waited for a link is none of Redis's time.
         let deadline = Instant::now() + self.endpoint.timeout;
         match self.exchange(request, replies, deadline) {
@@ -72,6 +102,9 @@ impl Pool {
             Err(error) => {
                 self.forget_idle();
                 passage.failed();
+                if let LinkError::Refused(refusal) = &error {
+                    self.refusals.note(refusal);
+                }
                 Err(unavailable(&error))
             }
         }
@@ -87,7 +120,7 @@ impl Pool {
         if let Some(mut link) = idle {
             match link.exchange(request, replies, deadline) {
                 Ok(values) => return Ok((link, values)),
-                Err(LinkError::Closed) => self.forget_idle(),
+                Err(LinkError::Closed | LinkError::Refused(_)) => self.forget_idle(),
                 Err(error) => return Err(error),
             }
         }
@@ -96,21 +129,33 @@ impl Pool {
         Ok((link, values))
     }
 
-    /// What closed or silenced one link did so to all: the idle ones are dropped with it.
+    /// What closed, silenced or demoted one link did so to all: the idle ones are dropped with it.
     fn forget_idle(&self) {
         let stale = std::mem::take(&mut *self.idle.lock());
         drop(stale);
     }
 }
 
-/// The circuit's probe: any answer but an error is a sign of life.
-fn answers(endpoint: &Endpoint) -> bool {
-    let deadline = Instant::now() + endpoint.timeout;
-    let ping = redis::cmd("PING").get_packed_command();
-    let pong = endpoint
-        .connect(deadline)
-        .and_then(|mut link| link.exchange(&ping, 1, deadline));
-    matches!(pong.as_deref(), Ok([pong]) if !matches!(pong, Value::ServerError(_)))
+/// The circuit's probe. A sign of life is not enough: Redis may answer a `PING` and refuse all else.
+struct Probe {
+    endpoint: Endpoint,
+    refusals: Arc<RefusalLog>,
+    request: Vec<u8>,
+    commands: usize,
+}
+
+impl Probe {
+    fn succeeds(&self) -> bool {
+        let deadline = Instant::now() + self.endpoint.timeout;
+        let answered = self
+            .endpoint
+            .connect(deadline)
+            .and_then(|mut link| link.exchange_checked(&self.request, self.commands, deadline));
+        if let Err(LinkError::Refused(refusal)) = &answered {
+            self.refusals.note(refusal);
+        }
+        answered.is_ok()
+    }
 }
 
 fn unavailable(reason: &dyn std::fmt::Display) -> BusError {

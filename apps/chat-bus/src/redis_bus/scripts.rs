@@ -192,3 +192,22 @@ for index, key in ipairs(KEYS) do
 end
 return 0
 ";
+
+/// Runs every command that the scripts here run, so that Redis refuses it if it would refuse any of them.
+///
+/// Keys: a text, a list, a set; nobody else's.
+pub(super) const PROBE: &str = r"
+redis.call('SET', KEYS[1], '', 'PX', 60000)
+redis.call('GET', KEYS[1])
+redis.call('EXISTS', KEYS[1])
+redis.call('PTTL', KEYS[1])
+redis.call('PEXPIRE', KEYS[1], 60000)
+redis.call('DEL', KEYS[1])
+redis.call('RPUSH', KEYS[2], '')
+redis.call('LTRIM', KEYS[2], 0, 0)
+redis.call('LRANGE', KEYS[2], 0, -1)
+redis.call('LREM', KEYS[2], 0, '')
+redis.call('SADD', KEYS[3], '')
+redis.call('SREM', KEYS[3], '')
+return 1
+";

@@ -6,8 +6,10 @@ mod suite;
 
 mod budgets;
 mod logins;
+mod redis_failover;
 mod redis_faults;
 mod redis_older_states;
+mod redis_refusals;
 mod redis_tls;
 
 mod local {

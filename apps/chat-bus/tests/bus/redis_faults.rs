@@ -21,7 +21,7 @@ const TIMEOUT: Duration = Duration::from_millis(500);
 /// More than a call takes at the very most, on a busy machine.
 const CALL_MAX: Duration = Duration::from_millis(1500);
 
-fn config(url: String) -> RedisConfig {
+pub(crate) fn config(url: String) -> RedisConfig {
     let mut config = RedisConfig::new(url);
     config.timeout = TIMEOUT;
     config.ping_interval = Duration::from_millis(200);
@@ -37,7 +37,7 @@ fn claim(bus: &RedisBus, user: i32, session: SessionRef) -> Claim {
         .expect("claimed")
 }
 
-fn is_unavailable<T>(result: Result<T, BusError>) -> bool {
+pub(crate) fn is_unavailable<T>(result: Result<T, BusError>) -> bool {
     matches!(result, Err(BusError::Unavailable { .. }))
 }
 
@@ -172,13 +172,18 @@ fn a_message_that_arrives_in_pieces_is_whole() {
     let address = listener.local_addr().expect("an address");
     let server = thread::spawn(move || {
         let (mut stream, _) = listener.accept().expect("the subscriber");
-        // *2 SUBSCRIBE nexus:to:0000000000000001: wait for its last digit.
         let mut from = BufReader::new(stream.try_clone().expect("cloned"));
         let mut request = Vec::new();
-        from.read_until(b'1', &mut request).expect("SUBSCRIBE");
+        // SET nexus:check "" PX 60000
+        from.read_until(b'6', &mut request).expect("the check");
+        stream.write_all(b"+OK\r\n").expect("written");
+        // SUBSCRIBE nexus:to:0000000000000001 and the channel of beats
+        from.read_until(b'U', &mut request).expect("SUBSCRIBE");
         let channel = "$25\r\nnexus:to:0000000000000001\r\n";
         let subscribed = format!("*3\r\n$9\r\nsubscribe\r\n{channel}:1\r\n");
-        stream.write_all(subscribed.as_bytes()).expect("written");
+        for _ in 0..2 {
+            stream.write_all(subscribed.as_bytes()).expect("written");
+        }
         let message = format!("*3\r\n$7\r\nmessage\r\n{channel}$5\r\nhello\r\n");
         // Pieces further apart than the subscriber's reads are long.
         for piece in message.as_bytes().chunks(25) {
@@ -277,30 +282,21 @@ fn an_entry_that_cannot_be_read_is_nobodys() {
 fn what_redis_refuses_is_an_error_without_the_message_in_it() {
     let redis = Redis::start().expect("Redis starts");
     let bus = bus(&redis);
-    let proxy = live_proxy(&bus);
-    ask_redis(&redis, "ACL SETUSER default -publish -subscribe");
-    let refused = bus
-        .publish(&[(proxy, Bytes::from_static(b"secret"))])
-        .expect_err("refused");
+    live_proxy(&bus);
+    ask_redis(&redis, "SET nexus:user:1 x");
+    ask_redis(&redis, "DEL nexus:lost:1");
+    ask_redis(&redis, "SET nexus:lost:1 secret");
+    let claim = bus.claim(
+        1,
+        session(ProxyId::random(), 1),
+        NO_NUMBER,
+        LoginPolicy::NewerWins,
+    );
+    let refused = claim.expect_err("a key of another type");
     assert!(matches!(&refused, BusError::Refused { .. }), "{refused:?}");
     assert!(!refused.to_string().contains("secret"), "{refused}");
-    // The connection goes on being used.
-    assert_eq!(bus.renew_lease(proxy, LONG), Ok(Lease::Kept));
-}
-
-#[test]
-fn a_refused_subscription_is_not_taken_for_a_working_one() {
-    let redis = Redis::start().expect("Redis starts");
-    let bus = bus(&redis);
-    ask_redis(&redis, "ACL SETUSER default resetchannels");
-    let (events, seen) = unbounded();
-    let _subscription = bus.subscribe(
-        ProxyId::random(),
-        Box::new(move |event| drop(events.send(event))),
-    );
-    assert!(seen.recv_timeout(Duration::from_millis(500)).is_err());
-    ask_redis(&redis, "ACL SETUSER default allchannels");
-    assert_eq!(seen.recv_timeout(DEADLINE), Ok(BusEvent::Connected));
+    // It is of that request, and nobody else's.
+    assert_eq!(bus.locate(&[2]), Ok(vec![None]));
 }
 
 #[test]
