@@ -11,7 +11,7 @@ use crate::log_limit::LogLimit;
 use crate::password::PasswordError;
 
 static STORE_IS_AWAY: LogLimit = LogLimit::new();
-static BUS_IS_AWAY: LogLimit = LogLimit::new();
+static BUS_IS_AWAY: LogLimit = LogLimit::once_a_minute();
 
 /// An error code of the client protocol, and a text for people.
 #[derive(Debug, PartialEq, Eq)]

@@ -41,7 +41,7 @@ const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 
 const TOO_MANY_FAILED: &str = "too many failed logins";
 
-static COUNTING_ALONE: LogLimit = LogLimit::new();
+static COUNTING_ALONE: LogLimit = LogLimit::once_a_minute();
 static REFUSED: LogLimit = LogLimit::new();
 
 /// What one client may do. The section `[clients]` of the configuration.

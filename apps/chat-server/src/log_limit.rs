@@ -4,16 +4,26 @@ use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 
-const INTERVAL: Duration = Duration::from_secs(1);
-
-/// Lets one line through per second. For a `static` beside what it limits.
+/// Lets one line through per interval. For a `static` beside what it limits.
 pub(crate) struct LogLimit {
+    interval: Duration,
     last: Mutex<Option<Instant>>,
 }
 
 impl LogLimit {
+    /// One line per second.
     pub(crate) const fn new() -> Self {
+        Self::every(Duration::from_secs(1))
+    }
+
+    /// For what somebody has to mend: it lasts, and the first line says it all.
+    pub(crate) const fn once_a_minute() -> Self {
+        Self::every(Duration::from_secs(60))
+    }
+
+    const fn every(interval: Duration) -> Self {
         Self {
+            interval,
             last: Mutex::new(None),
         }
     }
@@ -21,7 +31,7 @@ impl LogLimit {
     /// Whether a line may be written now.
     pub(crate) fn allows(&self) -> bool {
         let mut last = self.last.lock();
-        let allowed = last.is_none_or(|last| last.elapsed() >= INTERVAL);
+        let allowed = last.is_none_or(|last| last.elapsed() >= self.interval);
         if allowed {
             *last = Some(Instant::now());
         }

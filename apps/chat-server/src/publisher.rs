@@ -31,7 +31,7 @@ const PAUSE_MAX: Duration = Duration::from_millis(500);
 /// A bus message is closed when it has grown beyond this; a push is smaller than the rest.
 const BUS_MESSAGE_BYTES: usize = MESSAGE_BYTES_MAX / 2;
 
-static NOT_PUBLISHED: LogLimit = LogLimit::new();
+static NOT_PUBLISHED: LogLimit = LogLimit::once_a_minute();
 static NOT_READ: LogLimit = LogLimit::new();
 
 /// Something to tell to proxies.

@@ -108,7 +108,10 @@ fn advice(code: &str, text: &str) -> &'static str {
         _ if text.contains("max number of clients") => {
             "raise maxclients of Redis, or end other connections"
         }
-        _ if text.contains("AUTH") || text.contains("password") => {
+        _ if ["AUTH", "password", "unauthenticated"]
+            .iter()
+            .any(|word| text.contains(word)) =>
+        {
             "check user and password in the URL of Redis"
         }
         _ if text.contains("DB index") => "choose a database that Redis has, in its URL",
@@ -143,6 +146,10 @@ mod tests {
                 "password",
             ),
             ("ERR invalid password", "password"),
+            (
+                "ERR Protocol error: unauthenticated multibulk length",
+                "user and password",
+            ),
             ("ERR Client sent AUTH, but no password is set", "password"),
             (
                 "NOPERM this user has no permissions to run the 'eval' command",
