@@ -4,6 +4,7 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Arc;
+use std::thread;
 use std::time::{Duration, Instant};
 
 use chat_bus::{Bus, LocalBus};
@@ -14,11 +15,18 @@ use chat_store::{SqliteStore, Store};
 use nexus_net::LoopGroup;
 use nexus_rpc::registry::{InProcessRegistry, Registry};
 
+mod backup;
+mod data_folder;
+
+pub use backup::back_up;
+use data_folder::{DataFolder, cannot_use};
+
 /// Loops that the proxy and the server share.
 const LOOPS: usize = 2;
-const DATABASE: &str = "chat.db";
+/// The database is closed this long after the last work on it, at the latest.
+const CLOSE_MAX: Duration = Duration::from_secs(2);
 
-/// The chat cannot start; the text says what to do about it.
+/// The chat cannot start, or cannot be backed up; the text says what to do about it.
 #[derive(Debug)]
 pub struct StartError(String);
 
@@ -32,8 +40,11 @@ impl std::error::Error for StartError {}
 
 /// A running chat.
 pub struct Standalone {
+    // In the order in which they are to be dropped.
     proxy: Proxy,
     server: ChatServer,
+    store: Arc<dyn Store>,
+    data: DataFolder,
 }
 
 impl Standalone {
@@ -41,13 +52,14 @@ impl Standalone {
     /// it is missing. `adjust` may change how the parts run.
     ///
     /// # Errors
-    /// [`StartError`]: the folder cannot be used, or the port cannot be had.
+    /// [`StartError`]: the folder cannot be used or another chat uses it, or the port cannot be had.
     pub fn start(
         listen: SocketAddr,
         data: &Path,
         adjust: impl FnOnce(&mut ServerOptions, &mut ProxyOptions),
     ) -> Result<Self, StartError> {
-        let store = open_store(data)?;
+        let data = DataFolder::open(data)?;
+        let store = open_store(&data)?;
         let bus: Arc<dyn Bus> = Arc::new(LocalBus::new());
         let registry: Arc<dyn Registry> = Arc::new(InProcessRegistry::new());
         let loops = Arc::new(LoopGroup::start("loop", LOOPS).map_err(stopped)?);
@@ -66,7 +78,7 @@ impl Standalone {
         adjust(&mut server_options, &mut proxy_options);
         let server = ChatServer::start(
             server_options,
-            store,
+            Arc::clone(&store),
             Arc::clone(&bus),
             Arc::clone(&registry),
             Arc::clone(&loops),
@@ -77,7 +89,12 @@ impl Standalone {
                 "{error}\nIs another chat running? Choose another address with --listen ADDR:PORT."
             ))
         })?;
-        Ok(Self { proxy, server })
+        Ok(Self {
+            proxy,
+            server,
+            store,
+            data,
+        })
     }
 
     /// Where clients connect, with the real port.
@@ -90,25 +107,41 @@ impl Standalone {
         self.proxy.is_ready()
     }
 
-    /// Ends in order: the clients first, then the services. Blocks.
-    pub fn drain(mut self, deadline: Duration) {
+    /// Ends in order: the clients first, then the services, then the database, which is one file afterwards. Blocks.
+    pub fn drain(self, deadline: Duration) {
+        let Self {
+            mut proxy,
+            mut server,
+            store,
+            data,
+        } = self;
         let until = Instant::now() + deadline;
-        self.proxy.drain(deadline);
-        self.server
-            .drain(until.saturating_duration_since(Instant::now()));
+        proxy.drain(deadline);
+        server.drain(until.saturating_duration_since(Instant::now()));
+        drop(proxy);
+        drop(server);
+        // Threads that end with the server may still hold it.
+        let until = Instant::now() + CLOSE_MAX;
+        while Arc::strong_count(&store) > 1 && Instant::now() < until {
+            thread::sleep(Duration::from_millis(1));
+        }
+        if Arc::strong_count(&store) > 1 {
+            log::warn!("the database is still in use: a copy of it needs chat.db-wal as well");
+        }
+        drop(store);
+        drop(data);
     }
 }
 
-fn open_store(data: &Path) -> Result<Arc<dyn Store>, StartError> {
-    let cannot = |what: &dyn std::fmt::Display| {
-        StartError(format!(
-            "cannot use {} for the chat's data: {what}\nChoose another folder with --data PATH.",
-            data.display()
-        ))
-    };
-    std::fs::create_dir_all(data).map_err(|error| cannot(&error))?;
-    let store = SqliteStore::open(data.join(DATABASE)).map_err(|error| cannot(&error))?;
-    store.prepare_schema().map_err(|error| cannot(&error))?;
+fn open_store(data: &DataFolder) -> Result<Arc<dyn Store>, StartError> {
+    let path = data.database();
+    let opened = SqliteStore::open(&path).and_then(|store| {
+        store.prepare_schema()?;
+        Ok(store)
+    });
+    let advice =
+        "Let this user read and write the file, or choose another folder with --data PATH.";
+    let store = opened.map_err(|error| cannot_use(&path, &error, advice))?;
     Ok(Arc::new(store))
 }
 

@@ -1,13 +1,15 @@
 //! `cargo run --release`: the whole chat in one process.
 
+use std::fmt::Arguments;
+use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use chat_node::{drain::Drain, logging, reload::Reload};
 use chat_standalone::Standalone;
-use clap::Parser;
+use clap::{Parser, Subcommand};
 use nexus_net::{PemFiles, ServerTls};
 
 const GRACE: Duration = Duration::from_secs(5);
@@ -20,7 +22,7 @@ struct Options {
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8000")]
     listen: SocketAddr,
     /// The folder that keeps users and messages; made if it is missing
-    #[arg(long, value_name = "PATH", default_value = "nexus-data")]
+    #[arg(long, value_name = "PATH", default_value = "nexus-data", global = true)]
     data: PathBuf,
     /// Speak TLS with clients: the certificate, and those between it and the root (PEM). Read again at SIGHUP
     #[arg(long, value_name = "FILE", requires = "tls_key")]
@@ -28,15 +30,35 @@ struct Options {
     /// Its private key (PEM)
     #[arg(long, value_name = "FILE", requires = "tls_cert")]
     tls_key: Option<PathBuf>,
+    #[command(subcommand)]
+    action: Option<Action>,
+}
+
+#[derive(Subcommand)]
+enum Action {
+    /// Copy all users and messages to a new file, also while the chat runs
+    Backup {
+        /// The file; one that is there already is not overwritten
+        file: PathBuf,
+    },
+}
+
+/// Says something to people. Whether anybody listens does not matter: standard output may be closed, or a full file.
+fn say(text: Arguments<'_>) {
+    let _ = writeln!(io::stdout(), "{text}");
 }
 
 fn main() -> ExitCode {
     let options = Options::parse();
     logging::init("warn");
-    match run(&options) {
+    let done = match &options.action {
+        None => run(&options),
+        Some(Action::Backup { file }) => back_up(&options, file),
+    };
+    match done {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("{error}");
+            let _ = writeln!(io::stderr(), "{error}");
             ExitCode::FAILURE
         }
     }
@@ -55,19 +77,24 @@ fn run(options: &Options) -> Result<(), Box<dyn std::error::Error>> {
         true => ("THIS-MACHINE".to_owned(), address.port()),
         false => (address.ip().to_string(), address.port()),
     };
-    println!(
-        "The chat listens on {address}{with_tls} and keeps its data in {}.",
+    say(format_args!(
+        "The chat listens on {address}{with_tls} and keeps its data in {}.\n\
+         Join it from another terminal, as often as you like:\n\
+         \n    cargo run --release -p chat-client -- {host} {port}{join}\n\n\
+         Ctrl-C stops it.",
         options.data.display()
-    );
-    println!("Join it from another terminal, as often as you like:");
-    println!();
-    println!("    cargo run --release -p chat-client -- {host} {port}{join}");
-    println!();
-    println!("Ctrl-C stops it.");
+    ));
     let deadline = drain.wait();
-    println!("Stopping.");
+    say(format_args!("Stopping."));
     chat.drain(deadline.saturating_duration_since(Instant::now()));
     drain.stopped();
+    Ok(())
+}
+
+fn back_up(options: &Options, file: &Path) -> Result<(), Box<dyn std::error::Error>> {
+    chat_standalone::back_up(&options.data, file)?;
+    let (data, file) = (options.data.display(), file.display());
+    say(format_args!("All of {data} is in {file}."));
     Ok(())
 }
 

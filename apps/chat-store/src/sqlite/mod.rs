@@ -1,5 +1,7 @@
 //! The store on SQLite: one file, and nothing to install.
 
+mod backup;
+mod private_file;
 mod session;
 
 use std::{
@@ -43,12 +45,14 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
-    /// Opens a file, and makes it with its tables if it is not there.
+    /// Opens a file, and makes it with its tables if it is not there. The file, and those that SQLite makes beside it, are
+    /// for their owner alone; dropped, the last store of a file leaves that one file.
     ///
     /// # Errors
     /// The file cannot be opened or is no database of this chat.
     pub fn open(path: impl AsRef<Path>) -> Result<Self, StoreError> {
         let path = path.as_ref();
+        private_file::make(path).map_err(|error| StoreError::Unavailable(error.to_string()))?;
         let writer = Connection::open(path).and_then(set_up).map_err(classify)?;
         let store = Self {
             writer: Mutex::new(writer),
@@ -56,6 +60,7 @@ impl SqliteStore {
             memberships: Memberships::new(CACHE_BYTES),
         };
         store.bring_up_to_date()?;
+        private_file::close_to_others(path);
         Ok(store)
     }
 
