@@ -12,7 +12,7 @@ use chat_proto::messages::{
 };
 use chat_store::{
     AppendOutcome, CONTENT_BYTES_MAX, ConversationId, GroupId, MessageKind, NewMessage, QueueFull,
-    Stamp, StoreError, StoredMessage, UserId,
+    Stamp, StoreError, StoredMessage, Terms, UserId,
 };
 use nexus_rpc::{CallContext, Responder};
 
@@ -45,6 +45,7 @@ impl OneChatServiceRpc for Services {
             client_message_id: NonZeroU64::new(request.client_message_id),
             content: request.content,
             client_time: request.time,
+            terms: Terms::default(),
         };
         self.send(message, code::FRIEND_CHAT_STORE, |result| {
             responder.complete(Ok(friend_answer(result)));
@@ -77,6 +78,7 @@ impl GroupChatServiceRpc for Services {
             client_message_id: NonZeroU64::new(request.client_message_id),
             content: request.content,
             client_time: request.time,
+            terms: Terms::default(),
         };
         self.send(message, code::GROUP_CHAT_STORE, |result| {
             responder.complete(Ok(group_answer(result)));
@@ -171,6 +173,8 @@ fn outcome(
             code::GROUP_CHAT_NOT_MEMBER,
             "no such group, or not a member of it",
         )),
+        AppendOutcome::TooLate => Err(StoreError::TooLate.into()),
+        AppendOutcome::Displaced => Err(StoreError::Displaced.into()),
         AppendOutcome::TooLong => Err(Failure::new(code::TOO_LARGE, "the message is too long")),
     }
 }

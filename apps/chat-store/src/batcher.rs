@@ -458,15 +458,20 @@ impl Writer {
         }
     }
 
-    /// Completes messages with an error. While the database is away, whatever else waits fails with
-    /// them: each batch might take a timeout to fail by itself.
+    /// Completes messages with an error. While the database is away, whatever else waits fails as well: each batch
+    /// might take a timeout to fail by itself.
     fn fail(&self, callbacks: impl IntoIterator<Item = OnDone>, error: &StoreError) {
         let waiting = match error.is_unavailable() {
             true => self.shared.state.lock().queue.take_all(),
             false => VecDeque::new(),
         };
         complete_all(callbacks, std::iter::repeat_with(|| Err(error.clone())));
-        fail_all(waiting, error);
+        // Of what was not given to the store the fate is known.
+        let known = match error {
+            StoreError::Uncertain(reason) => StoreError::Unavailable(reason.clone()),
+            error => error.clone(),
+        };
+        fail_all(waiting, &known);
     }
 }
 

@@ -8,10 +8,18 @@
 #[non_exhaustive]
 pub enum StoreError {
     /// The database does not answer, refuses, or all connections to it are busy; asking again
-    /// later makes sense. A change may have been made all the same when the connection broke just
-    /// while it was committed.
+    /// later makes sense. Nothing was changed.
     #[error("the database is unavailable: {0}")]
     Unavailable(String),
+    /// The database did not say whether it has committed: the change was made, or was not, or will be made in a moment.
+    #[error("it is not known whether the database has committed: {0}")]
+    Uncertain(String),
+    /// The deadline of the change's [`Terms`](crate::Terms) has passed. Nothing was changed.
+    #[error("too late: nobody waits for it any more")]
+    TooLate,
+    /// The user has a later login than that of the change's [`Terms`](crate::Terms). Nothing was changed.
+    #[error("the user has logged in again since")]
+    Displaced,
     /// Others kept getting in the way, more often than is retried. Nothing was changed.
     #[error("too many conflicting changes: {0}")]
     Conflict(String),
@@ -42,7 +50,7 @@ pub enum StoreError {
 impl StoreError {
     /// Whether the database is away, so that trying again later is the remedy.
     pub fn is_unavailable(&self) -> bool {
-        matches!(self, Self::Unavailable(_))
+        matches!(self, Self::Unavailable(_) | Self::Uncertain(_))
     }
 }
 
@@ -51,8 +59,16 @@ impl StoreError {
 pub(crate) enum DbError {
     /// The connection is gone, and nothing was committed on it.
     Lost(String),
-    /// The database is away or too slow, or whether something was committed is not known.
+    /// The database is away or too slow, and nothing was committed.
     Unavailable(String),
+    /// Whether something was committed is not known.
+    Uncertain(String),
+    /// As [`StoreError::TooLate`].
+    TooLate,
+    /// As [`StoreError::Displaced`].
+    Displaced,
+    /// The deadline of some of a batch's messages passed while it was written: once more without them.
+    Shrunk,
     /// Deadlock, lock wait timeout or a unique key taken by somebody just now: rolled back.
     Conflict(String),
     /// The schema is of a newer program.
@@ -75,10 +91,13 @@ impl DbError {
         match self {
             Self::Lost(reason) => Self::Lost(add(reason)),
             Self::Unavailable(reason) => Self::Unavailable(add(reason)),
+            Self::Uncertain(reason) => Self::Uncertain(add(reason)),
             Self::Conflict(reason) => Self::Conflict(add(reason)),
             Self::AlreadyMade(reason) => Self::AlreadyMade(add(reason)),
             Self::Internal(reason) => Self::Internal(add(reason)),
-            Self::NewerSchema { found, known } => Self::NewerSchema { found, known },
+            same @ (Self::NewerSchema { .. } | Self::TooLate | Self::Displaced | Self::Shrunk) => {
+                same
+            }
         }
     }
 }
@@ -87,6 +106,9 @@ impl From<DbError> for StoreError {
     fn from(error: DbError) -> Self {
         match error {
             DbError::Lost(reason) | DbError::Unavailable(reason) => Self::Unavailable(reason),
+            DbError::Uncertain(reason) => Self::Uncertain(reason),
+            DbError::TooLate | DbError::Shrunk => Self::TooLate,
+            DbError::Displaced => Self::Displaced,
             DbError::Conflict(reason) => Self::Conflict(reason),
             DbError::NewerSchema { found, known } => Self::NewerSchema { found, known },
             DbError::AlreadyMade(reason) | DbError::Internal(reason) => Self::Internal(reason),

@@ -22,6 +22,7 @@ mod mysql;
 mod sql;
 mod sqlite;
 mod store;
+mod terms;
 mod types;
 
 pub use chat_proto::conversation::{ConversationId, GroupId, Parties, UserId};
@@ -31,4 +32,5 @@ pub use error::StoreError;
 pub use mysql::{MySqlError, MySqlOptions, MySqlStore, MySqlTls};
 pub use sqlite::SqliteStore;
 pub use store::Store;
+pub use terms::{Login, Terms};
 pub use types::*;

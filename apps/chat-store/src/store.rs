@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use crate::{ConversationId, GroupId, UserId, error::StoreError, types::*};
+use crate::{ConversationId, GroupId, UserId, error::StoreError, terms::Terms, types::*};
 
 /// Users, friendships, groups and the messages of their conversations.
 ///
@@ -18,8 +18,13 @@ use crate::{ConversationId, GroupId, UserId, error::StoreError, types::*};
 ///
 /// Every operation fails with [`StoreError::Unavailable`] while the database is away, with
 /// [`StoreError::Conflict`] when retrying did not get it past others' changes, and with
-/// [`StoreError::Internal`] if the database holds what it never should.
-pub trait Store: Send + Sync + 'static {
+/// [`StoreError::Internal`] if the database holds what it never should. One that changes something fails with
+/// [`StoreError::Uncertain`] if the answer to its commit was lost.
+pub trait Store: Send + Sync {
+    /// This store, whose changes are made on these terms: the operations that change something fail with
+    /// [`StoreError::TooLate`] and [`StoreError::Displaced`] too. ([`append`](Self::append) has the terms of each message.)
+    fn on(&self, terms: Terms) -> Box<dyn Store + '_>;
+
     /// Brings the schema up to date; succeeds once the database is ready for use. Several servers may
     /// call it at once: one of them makes the changes, which may take as long as the data is large.
     ///
@@ -63,6 +68,9 @@ pub trait Store: Send + Sync + 'static {
 
     /// Gives the number of a new login, higher than `beyond`, to the user's session that is resumed.
     fn renew_login(&self, user: UserId, beyond: u64) -> Result<u64, StoreError>;
+
+    /// Takes a number back that no session has got, if it is the latest.
+    fn withdraw_login(&self, user: UserId, number: u64) -> Result<(), StoreError>;
 
     /// The user, if `token` is that user's and has not expired at `now_ms`.
     fn token_owner(

@@ -2,7 +2,7 @@
 
 use std::{fmt, num::NonZeroU64, sync::Arc};
 
-use crate::{ConversationId, GroupId, UserId};
+use crate::{ConversationId, GroupId, UserId, terms::Terms};
 
 /// The longest name of a user or a group, in bytes of UTF-8.
 pub const NAME_BYTES_MAX: usize = 255;
@@ -147,6 +147,8 @@ pub struct NewMessage {
     pub content: String,
     /// The sender's local time as text, only echoed. At most [`CLIENT_TIME_BYTES_MAX`].
     pub client_time: String,
+    /// On what terms it is stored.
+    pub terms: Terms,
 }
 
 /// A message of a conversation.
@@ -206,6 +208,10 @@ pub enum AppendOutcome {
     NotMember,
     /// Content or time text is longer than what is kept.
     TooLong,
+    /// The deadline of its terms has passed.
+    TooLate,
+    /// The sender has logged in again since.
+    Displaced,
 }
 
 /// A user has everything of a conversation up to and including a sequence.

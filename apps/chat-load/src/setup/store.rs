@@ -7,7 +7,7 @@ use argon2::password_hash::PasswordHasher;
 use argon2::{Algorithm, Argon2, Params, Version};
 use chat_store::{
     Ack, AddFriend, AppendOutcome, ConversationId, CreateGroup, CreateUser, JoinGroup,
-    MySqlOptions, MySqlStore, NewMessage, Store, UserId,
+    MySqlOptions, MySqlStore, NewMessage, Store, Terms, UserId,
 };
 
 use super::{PASSWORD, SetupError, THREADS, empty_roster, fresh_prefix, in_parallel};
@@ -123,6 +123,7 @@ fn talk(store: &MySqlStore, talk: &Participants, count: usize) -> Result<u64, Se
         client_message_id: NonZeroU64::new(FIRST_ID | rand::random_range(0..FIRST_ID)),
         content: text(),
         client_time: String::new(),
+        terms: Terms::default(),
     };
     let mut last_sequence = talk.last_sequence;
     for begun in (0..count).step_by(BATCH) {

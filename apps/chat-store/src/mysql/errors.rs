@@ -31,13 +31,12 @@ pub(super) fn classify(error: Error) -> DbError {
 /// Of a COMMIT. Only a clear refusal says that nothing was committed.
 pub(super) fn classify_commit(error: Error) -> DbError {
     match classify(error) {
-        refused @ (DbError::Conflict(_) | DbError::NewerSchema { .. }) => refused,
         DbError::Lost(reason)
         | DbError::Unavailable(reason)
+        | DbError::Uncertain(reason)
         | DbError::AlreadyMade(reason)
-        | DbError::Internal(reason) => {
-            DbError::Unavailable(format!("the commit was not confirmed: {reason}"))
-        }
+        | DbError::Internal(reason) => DbError::Uncertain(reason),
+        refused => refused,
     }
 }
 

@@ -233,7 +233,7 @@ impl MySqlStore {
             enter(&self.circuit).map_err(|reason| StoreError::Unavailable(reason.to_string()))?;
         let result = self.run_unguarded(work);
         match &result {
-            Err(StoreError::Unavailable(_)) => passage.failed(),
+            Err(error) if error.is_unavailable() => passage.failed(),
             // A conflict, or nonsense, is an answer too.
             Ok(_) | Err(_) => passage.answered(),
         }
@@ -262,10 +262,19 @@ fn answers(pool: &Pool) -> bool {
         Err(DbError::Lost(_)) => ask(),
         answer => answer,
     };
-    !matches!(answer, Err(DbError::Lost(_) | DbError::Unavailable(_)))
+    !matches!(
+        answer,
+        Err(DbError::Lost(_) | DbError::Unavailable(_) | DbError::Uncertain(_))
+    )
 }
 
 impl Backend for MySqlStore {
+    type Plain = Self;
+
+    fn plain(&self) -> &Self {
+        self
+    }
+
     fn bring_up_to_date(&self) -> Result<(), StoreError> {
         let migrations = migrations::migrations(Dialect::MySql);
         let up_to_date = self.run_unguarded(|link| {

@@ -96,8 +96,8 @@ impl Pool {
         }
     }
 
-    /// Runs work on a connection. One whose work ends with [`DbError::Lost`] or
-    /// [`DbError::Unavailable`] is thrown away, and so are all that are idle: whatever ended it, a restart or a
+    /// Runs work on a connection. One whose work ends with [`DbError::Lost`], [`DbError::Unavailable`] or
+    /// [`DbError::Uncertain`] is thrown away, and so are all that are idle: whatever ended it, a restart or a
     /// fail-over as a rule, has ended them too.
     pub(super) fn with<T>(
         &self,
@@ -111,7 +111,7 @@ impl Pool {
         let opened_in = link.opened_in;
         let result = work(link);
         match &result {
-            Err(DbError::Lost(_) | DbError::Unavailable(_)) => {
+            Err(DbError::Lost(_) | DbError::Unavailable(_) | DbError::Uncertain(_)) => {
                 let idle = self.broke(opened_in);
                 lease
                     .link
@@ -125,6 +125,9 @@ impl Pool {
                 DbError::Conflict(_)
                 | DbError::NewerSchema { .. }
                 | DbError::AlreadyMade(_)
+                | DbError::TooLate
+                | DbError::Displaced
+                | DbError::Shrunk
                 | DbError::Internal(_),
             ) => {
                 lease.healthy = true;

@@ -2,7 +2,7 @@
 //!
 //! | step | statements, each for up to 256 rows |
 //! |---|---|
-//! | lock the conversations, read where they stand | 1 |
+//! | lock the conversations, read where they stand, and whether a sender has logged in again | 1 |
 //! | find messages that were stored before (only after a conflict) | 1 |
 //! | who may write where, and the senders' names, where [`Memberships`] does not know it | 1 for pairs, 2 for groups, 1 for names |
 //! | find those of the refused that were stored before (if there are any) | 1 |
@@ -20,10 +20,12 @@ use super::{
     conversations::{self, INSERT_MESSAGE, Place},
     memberships::{Membership, Memberships},
     session::{ROWS_MAX, Session, Value},
+    users,
 };
 use crate::{
     ConversationId, Parties, UserId,
     error::DbError,
+    terms::Login,
     types::{
         Ack, AppendOutcome, CLIENT_TIME_BYTES_MAX, CONTENT_BYTES_MAX, MessageKind, NewMessage,
         Stamp,
@@ -47,7 +49,11 @@ pub(super) fn append(
     duplicates: Duplicates,
 ) -> Result<Vec<AppendOutcome>, DbError> {
     let mut plan = Plan::new(batch);
-    let mut places = conversations::lock_all(s, &plan.conversations())?;
+    let (logins, ids) = (plan.logins(), plan.conversations());
+    let (mut places, displaced) = conversations::lock_for(s, &ids, &logins)?;
+    if displaced {
+        plan.settle_displaced(&users::find_displaced(s, &logins)?);
+    }
     if duplicates == Duplicates::LookFor {
         plan.settle_stored_before(s, Fate::is_open)?;
     }
@@ -56,6 +62,7 @@ pub(super) fn append(
     plan.settle_stored_before(s, Fate::is_refused)?;
     plan.write(s)?;
     acknowledge(s, acks)?;
+    plan.check_in_time()?;
     plan.outcomes()
 }
 
@@ -77,8 +84,11 @@ impl Fate {
     }
 
     fn is_refused(&self) -> bool {
-        use AppendOutcome::{NotFriends, NotMember};
-        matches!(self, Self::Settled(NotFriends | NotMember))
+        use AppendOutcome::{Displaced, NotFriends, NotMember, TooLate};
+        matches!(
+            self,
+            Self::Settled(NotFriends | NotMember | TooLate | Displaced)
+        )
     }
 }
 
@@ -113,6 +123,9 @@ impl<'a> Plan<'a> {
             {
                 return Fate::Settled(AppendOutcome::TooLong);
             }
+            if message.terms.is_late() {
+                return Fate::Settled(AppendOutcome::TooLate);
+            }
             Fate::Open
         });
         Self {
@@ -130,6 +143,34 @@ impl<'a> Plan<'a> {
     fn conversations(&self) -> Vec<ConversationId> {
         let distinct: BTreeSet<_> = self.open().map(|message| message.conversation).collect();
         distinct.into_iter().collect()
+    }
+
+    /// Of which logins the open messages are.
+    fn logins(&self) -> Vec<Login> {
+        let distinct: BTreeSet<_> = self.open().filter_map(|one| one.terms.login).collect();
+        distinct.into_iter().collect()
+    }
+
+    /// Refuses the messages of users who have logged in again since. `latest`: some users' latest logins.
+    fn settle_displaced(&mut self, latest: &[(UserId, u64)]) {
+        let latest: HashMap<UserId, u64> = latest.iter().copied().collect();
+        let is_displaced = |login: Login| latest.get(&login.user) > Some(&login.number);
+        for (fate, message) in self.fates.iter_mut().zip(self.batch) {
+            if fate.is_open() && message.terms.login.is_some_and(is_displaced) {
+                *fate = Fate::Settled(AppendOutcome::Displaced);
+            }
+        }
+    }
+
+    /// Right before the commit: nobody is told that it was too late for what is stored all the same.
+    fn check_in_time(&self) -> Result<(), DbError> {
+        let mut both = self.fates.iter().zip(self.batch);
+        let is_stored =
+            |fate: &Fate| matches!(fate, Fate::Settled(AppendOutcome::Committed { .. }));
+        match both.any(|(fate, message)| is_stored(fate) && message.terms.is_late()) {
+            true => Err(DbError::Shrunk),
+            false => Ok(()),
+        }
     }
 
     /// Settles the messages of a certain fate whose client message id is stored: a repeat of the stored message is

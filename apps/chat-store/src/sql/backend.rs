@@ -11,6 +11,7 @@ use super::{
     friends,
     groups::{self, JoinLimits},
     memberships::{Contacts, Memberships, Wanted},
+    on_terms::OnTerms,
     pending,
     session::Session,
     tokens, users,
@@ -19,12 +20,19 @@ use crate::{
     ConversationId, GroupId, UserId,
     error::{DbError, StoreError},
     store::Store,
+    terms::Terms,
     types::*,
 };
 
 /// A database that can run pieces of work. A piece may be run several times, but has an effect at
 /// most once; it must change nothing outside the database that a second run could not meet.
-pub(crate) trait Backend: Send + Sync + 'static {
+pub(crate) trait Backend: Send + Sync {
+    /// The store without any [`Terms`].
+    type Plain: Backend<Plain = Self::Plain>;
+
+    /// See [`Plain`](Self::Plain).
+    fn plain(&self) -> &Self::Plain;
+
     /// Applies the [migrations](super::migrations) that are missing, alone among all servers.
     fn bring_up_to_date(&self) -> Result<(), StoreError>;
 
@@ -54,7 +62,7 @@ pub(crate) trait Backend: Send + Sync + 'static {
     ) -> Result<T, StoreError>;
 
     /// Runs a transaction, durable once this returns; on an error nothing of it has happened, save
-    /// that an [`StoreError::Unavailable`] may have come after the commit.
+    /// that after [`StoreError::Uncertain`] it may have.
     fn write<T>(
         &self,
         work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
@@ -96,6 +104,8 @@ impl Retry {
         match error {
             // Once: a second connection that breaks at once is no accident of a restart.
             DbError::Lost(_) if in_time && !self.lost => self.lost = true,
+            // Each time there is less to do.
+            DbError::Shrunk => {}
             DbError::Conflict(_) if in_time && self.conflicts < Self::CONFLICTS_MAX => {
                 std::thread::sleep(Duration::from_millis(1 << self.conflicts));
                 self.conflicts += 1;
@@ -107,6 +117,11 @@ impl Retry {
 }
 
 impl<B: Backend> Store for B {
+    fn on(&self, terms: Terms) -> Box<dyn Store + '_> {
+        let store = self.plain();
+        Box::new(OnTerms { store, terms })
+    }
+
     fn prepare_schema(&self) -> Result<(), StoreError> {
         self.bring_up_to_date()
     }
@@ -151,6 +166,10 @@ impl<B: Backend> Store for B {
 
     fn renew_login(&self, user: UserId, beyond: u64) -> Result<u64, StoreError> {
         self.write(|s| users::next_login(s, user, beyond))
+    }
+
+    fn withdraw_login(&self, user: UserId, number: u64) -> Result<(), StoreError> {
+        self.write(|s| users::withdraw_login(s, user, number))
     }
 
     fn token_owner(

@@ -2,10 +2,15 @@
 
 use std::collections::BTreeMap;
 
-use super::session::{Session, Value};
+use super::{
+    row::Row,
+    session::{ROWS_MAX, Session, Value, padded},
+    users,
+};
 use crate::{
     ConversationId, UserId,
     error::DbError,
+    terms::Login,
     types::{MessageKind, Stamp},
 };
 
@@ -57,12 +62,49 @@ pub(super) fn lock_all(
     let order_and_lock = format!("ORDER BY id {}", s.dialect().for_update());
     let before = "SELECT id, last_seq, unchanged_for FROM conversation WHERE id";
     let rows = s.query_in(before, &keys, &order_and_lock)?;
-    rows.iter()
-        .map(|row| {
-            let place = Place::new(row.u64(1)?, row.u64(2)?)?;
-            Ok((row.conversation(0)?, place))
-        })
-        .collect()
+    rows.iter().map(place).collect()
+}
+
+/// As [`lock_all`], in the same statements also the question whether any of some users has logged in again: it is
+/// asked with each batch, and the answer is nearly always no.
+pub(super) fn lock_for(
+    s: &mut dyn Session,
+    ids: &[ConversationId],
+    logins: &[Login],
+) -> Result<(BTreeMap<ConversationId, Place>, bool), DbError> {
+    let (mut places, mut displaced) = (BTreeMap::new(), false);
+    let mut logins = logins.chunks(ROWS_MAX);
+    for ids in ids.chunks(ROWS_MAX) {
+        let Some(logins) = logins.next() else {
+            places.extend(lock_all(s, ids)?);
+            continue;
+        };
+        let (ids, logins) = (padded(ids), padded(logins));
+        let mut params: Vec<_> = users::displaced_params(&logins).collect();
+        params.extend(ids.iter().map(|&id| Value::from(id)));
+        let sql = format!(
+            "SELECT id, last_seq, unchanged_for, (SELECT COUNT(*) FROM user WHERE {}) \
+             FROM conversation WHERE id IN {} ORDER BY id {}",
+            users::displaced(logins.len()),
+            s.dialect().key_list(ids.len(), 1),
+            s.dialect().for_update(),
+        );
+        for row in s.query(&sql, &params)? {
+            displaced |= row.count(3)? > 0;
+            let (id, place) = place(&row)?;
+            places.insert(id, place);
+        }
+    }
+    for logins in logins {
+        displaced |= !users::find_displaced(s, logins)?.is_empty();
+    }
+    Ok((places, displaced))
+}
+
+/// From the columns `id`, `last_seq` and `unchanged_for`.
+fn place(row: &Row) -> Result<(ConversationId, Place), DbError> {
+    let place = Place::new(row.u64(1)?, row.u64(2)?)?;
+    Ok((row.conversation(0)?, place))
 }
 
 /// The newest sequences of conversations, unlocked.

@@ -22,6 +22,7 @@ mod friends;
 mod groups;
 pub(crate) mod memberships;
 pub(crate) mod migrations;
+mod on_terms;
 mod pending;
 mod row;
 mod session;

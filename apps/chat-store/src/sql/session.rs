@@ -92,14 +92,9 @@ impl dyn Session + '_ {
     ) -> Result<Vec<Row>, DbError> {
         let mut found = Vec::new();
         for chunk in keys.chunks(ROWS_MAX) {
-            let Some(last) = chunk.last() else { break };
-            let width = chunk.len().next_power_of_two();
-            let mut params = chunk.as_flattened().to_vec();
-            for _ in chunk.len()..width {
-                params.extend_from_slice(last);
-            }
-            let list = self.dialect().key_list(width, WIDTH);
-            found.extend(self.query(&format!("{before} IN {list} {after}"), &params)?);
+            let keys = padded(chunk);
+            let list = self.dialect().key_list(keys.len(), WIDTH);
+            found.extend(self.query(&format!("{before} IN {list} {after}"), keys.as_flattened())?);
         }
         Ok(found)
     }
@@ -142,6 +137,15 @@ impl dyn Session + '_ {
         }
         Ok(())
     }
+}
+
+/// A list of keys, filled up to a power of two with its last one.
+pub(super) fn padded<T: Copy>(keys: &[T]) -> Vec<T> {
+    let mut padded = keys.to_vec();
+    if let Some(&last) = keys.last() {
+        padded.resize(keys.len().next_power_of_two(), last);
+    }
+    padded
 }
 
 /// The texts that one statement may carry: far below what either database takes in one packet.

@@ -2,10 +2,11 @@
 
 use std::collections::HashMap;
 
-use super::session::Session;
+use super::session::{ROWS_MAX, Session, Value};
 use crate::{
     UserId,
     error::DbError,
+    terms::Login,
     types::{CreateUser, User},
 };
 
@@ -71,6 +72,41 @@ pub(super) fn next_login(s: &mut dyn Session, id: UserId, beyond: u64) -> Result
     s.execute(sql, &[beyond.into(), beyond.into(), id.into()])?;
     let row = s.first("SELECT last_login FROM user WHERE id = ?", &[id.into()])?;
     row.ok_or_else(|| DbError::unexpected("user"))?.u64(0)
+}
+
+/// Undoes [`next_login`], if nothing has come after it.
+pub(super) fn withdraw_login(s: &mut dyn Session, id: UserId, number: u64) -> Result<(), DbError> {
+    let sql = "UPDATE user SET last_login = last_login - 1 WHERE id = ? AND last_login = ?";
+    s.execute(sql, &[id.into(), number.into()])?;
+    Ok(())
+}
+
+/// The condition that a user has logged in again after one of `count` logins, each bound as user and number.
+pub(super) fn displaced(count: usize) -> String {
+    vec!["id = ? AND last_login > ?"; count].join(" OR ")
+}
+
+/// The parameters of [`displaced`].
+pub(super) fn displaced_params(logins: &[Login]) -> impl Iterator<Item = Value<'static>> {
+    let params = |login: &Login| [login.user.into(), login.number.into()];
+    logins.iter().flat_map(params)
+}
+
+/// The users who have logged in again after one of these logins, each with the number of the latest login.
+pub(super) fn find_displaced(
+    s: &mut dyn Session,
+    logins: &[Login],
+) -> Result<Vec<(UserId, u64)>, DbError> {
+    let mut found = Vec::new();
+    for logins in logins.chunks(ROWS_MAX) {
+        let condition = displaced(logins.len());
+        let params: Vec<_> = displaced_params(logins).collect();
+        let sql = format!("SELECT id, last_login FROM user WHERE {condition}");
+        for row in s.query(&sql, &params)? {
+            found.push((row.user(0)?, row.u64(1)?));
+        }
+    }
+    Ok(found)
 }
 
 /// Locks those of some users that exist, for what is counted per user. To be done before anything else is

@@ -93,6 +93,12 @@ impl SqliteStore {
 }
 
 impl Backend for SqliteStore {
+    type Plain = Self;
+
+    fn plain(&self) -> &Self {
+        self
+    }
+
     fn bring_up_to_date(&self) -> Result<(), StoreError> {
         let migrations = migrations::migrations(Dialect::Sqlite);
         match self.read(|s| migrations::are_applied(s, migrations))? {

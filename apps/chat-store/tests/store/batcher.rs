@@ -107,6 +107,9 @@ impl Store for Scripted {
         Ok(vec![AppendOutcome::NotMember; batch.len()])
     }
 
+    fn on(&self, _: Terms) -> Box<dyn Store + '_> {
+        unreachable!()
+    }
     fn prepare_schema(&self) -> Result<(), StoreError> {
         unreachable!()
     }
@@ -117,6 +120,9 @@ impl Store for Scripted {
         unreachable!()
     }
     fn renew_login(&self, _: UserId, _: u64) -> Result<u64, StoreError> {
+        unreachable!()
+    }
+    fn withdraw_login(&self, _: UserId, _: u64) -> Result<(), StoreError> {
         unreachable!()
     }
     fn token_owner(
@@ -388,6 +394,29 @@ fn an_unavailable_store_fails_everything_that_waits_with_its_error() {
             .all(|one| answer(one) == Err(down.clone()))
     );
     assert!(answer(submit(&writer, pong(conversation, ann))).is_ok());
+}
+
+#[test]
+fn a_commit_of_unknown_fate_is_of_unknown_fate_for_its_own_messages_only() {
+    let script = Script {
+        held: true,
+        failures: vec![StoreError::Uncertain("cut off".into())],
+        ..Script::default()
+    };
+    let store = Scripted::new(script);
+    let (ann, _, conversation) = ids();
+    let writer = start(
+        Arc::clone(&store) as Arc<dyn Store>,
+        WriterOptions::default(),
+    );
+    let committing = submit(&writer, pong(conversation, ann));
+    store.arrived(1);
+    let waiting = submit(&writer, pong(conversation, ann));
+    store.release();
+    let fate = answer(committing);
+    assert!(matches!(fate, Err(StoreError::Uncertain(_))), "{fate:?}");
+    let fate = answer(waiting);
+    assert!(matches!(fate, Err(StoreError::Unavailable(_))), "{fate:?}");
 }
 
 #[test]

@@ -281,3 +281,88 @@ fn a_server_that_falls_silent_in_a_transaction_does_not_keep_its_locks() {
     });
     assert!(sending.join().unwrap().is_err());
 }
+
+#[test]
+fn a_deadline_that_passes_while_a_batch_is_written_takes_its_message_out_of_it() {
+    let database = MariaDb::start().unwrap();
+    let options = MySqlOptions {
+        io_timeout: LONG_IO_TIMEOUT,
+        ..MySqlOptions::new(database.url())
+    };
+    let store = MySqlStore::new(options).unwrap();
+    store.prepare_schema().unwrap();
+    let (ann, bob, conversation) = suite::pair(&store);
+    let mut holder = mysql::Conn::new(mysql::Opts::from_url(&database.url()).unwrap()).unwrap();
+    holder.query_drop("START TRANSACTION").unwrap();
+    let lock = format!(
+        "SELECT last_seq FROM conversation WHERE id = {} FOR UPDATE",
+        conversation.raw()
+    );
+    let last: u64 = holder.query_first(lock).unwrap().unwrap();
+    let deadline = Instant::now() + Duration::from_secs(1);
+    let late = NewMessage {
+        terms: Terms {
+            deadline: Some(deadline),
+            login: None,
+        },
+        ..suite::text(conversation, ann, "late")
+    };
+    let batch = [late, suite::text(conversation, bob, "has time")];
+    let outcomes = std::thread::scope(|scope| {
+        let appending = scope.spawn(|| store.append(&batch, &[]));
+        // Time itself is what is tested.
+        while Instant::now() < deadline {
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        holder.query_drop("COMMIT").unwrap();
+        appending.join().unwrap().unwrap()
+    });
+    assert_eq!(outcomes[0], AppendOutcome::TooLate);
+    assert_eq!(suite::committed(&outcomes[1]).sequence, last + 1);
+    let stored = store.history(conversation, last + 1, 10).unwrap();
+    assert_eq!(stored.len(), 1);
+}
+
+#[test]
+fn a_commit_without_an_answer_is_uncertain_and_all_before_it_is_not() {
+    let database = MariaDb::start().unwrap();
+    let relay = Relay::start(database.address()).unwrap();
+    let behind_relay = database.url().replace(
+        &database.address().to_string(),
+        &relay.address().to_string(),
+    );
+    let near = store(database.url());
+    near.prepare_schema().unwrap();
+    let (ann, bob, conversation) = suite::pair(&near);
+    let far = store(behind_relay);
+    far.prepare_schema().unwrap();
+
+    // A backup at this stage keeps commits waiting, and nothing before them.
+    let mut holder = mysql::Conn::new(mysql::Opts::from_url(&database.url()).unwrap()).unwrap();
+    let mut observer = mysql::Conn::new(mysql::Opts::from_url(&database.url()).unwrap()).unwrap();
+    holder.query_drop("BACKUP STAGE START").unwrap();
+    holder.query_drop("BACKUP STAGE BLOCK_COMMIT").unwrap();
+    let fate = std::thread::scope(|scope| {
+        let message = [suite::text(conversation, ann, "x")];
+        let sending = scope.spawn({
+            let far = &far;
+            move || far.append(&message, &[])
+        });
+        wait_until("it waits for its commit", RETURN_MAX, || {
+            let waiting = "SELECT COUNT(*) FROM information_schema.PROCESSLIST \
+                           WHERE INFO LIKE 'COMMIT%'";
+            observer.query_first::<u64, _>(waiting).unwrap() > Some(0)
+        });
+        relay.cut();
+        sending.join().unwrap()
+    });
+    assert!(matches!(fate, Err(StoreError::Uncertain(_))), "{fate:?}");
+    holder.query_drop("BACKUP STAGE END").unwrap();
+
+    // With the network gone nothing is committed, and that is certain.
+    let refused = far.delete_friend(ann, bob);
+    assert!(
+        matches!(refused, Err(StoreError::Unavailable(_))),
+        "{refused:?}"
+    );
+}

@@ -56,7 +56,15 @@ fn what_is_known_is_not_read() {
     let conversation = ConversationId::group(group);
 
     let send_both = |store: &MySqlStore| {
-        let batch = [text(pair, ann, "x"), text(conversation, bob, "y")];
+        let by = |user| Terms {
+            login: Some(Login { user, number: 0 }),
+            ..Terms::default()
+        };
+        let (a, b) = (text(pair, ann, "x"), text(conversation, bob, "y"));
+        let batch = [a, b].map(|message| NewMessage {
+            terms: by(message.sender),
+            ..message
+        });
         let outcomes = store.append(&batch, &[]).unwrap();
         outcomes.iter().for_each(|outcome| {
             suite::committed(outcome);
@@ -64,7 +72,7 @@ fn what_is_known_is_not_read() {
     };
     let first = database.reads(send_both);
     assert!(first > 1, "{first}");
-    // What is left is the reading of the sequences, with the lock.
+    // What is left is the reading of the sequences, with the lock, and in it the look at the senders' logins.
     let more = database.reads(|store| (0..10).for_each(|_| send_both(store)));
     assert_eq!(more, 10);
 

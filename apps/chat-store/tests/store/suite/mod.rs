@@ -7,6 +7,7 @@ pub(crate) mod friends;
 pub(crate) mod groups;
 pub(crate) mod memberships;
 pub(crate) mod pending;
+pub(crate) mod terms;
 pub(crate) mod tokens;
 pub(crate) mod users;
 
@@ -107,6 +108,13 @@ macro_rules! conformance {
                 who_is_no_friend_any_more_cannot_write_at_either_server
                 a_message_goes_to_the_members_at_its_place
             }
+            terms {
+                a_change_after_its_deadline_is_not_made
+                a_login_changes_nothing_once_there_is_a_later_one
+                a_batch_stores_only_what_meets_its_terms
+                what_was_stored_in_time_stays_stored_when_it_comes_again
+                many_logins_of_many_users_are_looked_at
+            }
             concurrency {
                 sequences_have_no_gaps_under_eight_writers
                 changes_and_messages_at_once_keep_the_sequence
@@ -182,6 +190,7 @@ pub(crate) fn text(conversation: ConversationId, sender: UserId, content: &str) 
         client_message_id: None,
         content: content.into(),
         client_time: "2024-02-29 12:00:00".into(),
+        terms: Terms::default(),
     }
 }
 

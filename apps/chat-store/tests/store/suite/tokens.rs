@@ -57,6 +57,12 @@ pub(crate) fn each_login_has_a_higher_number_than_those_before(servers: &Servers
     assert_eq!(servers.b.renew_login(ann, 30), Ok(31));
     assert!(is_valid(&*servers.a, ann, &token));
     assert_eq!((last(ann), last(bob)), (31, 1));
+    // Only the latest number can be taken back.
+    servers.a.withdraw_login(ann, 30).unwrap();
+    assert_eq!(last(ann), 31);
+    assert_eq!(servers.b.renew_login(ann, 0), Ok(32));
+    servers.a.withdraw_login(ann, 32).unwrap();
+    assert_eq!((last(ann), last(bob)), (31, 1));
     let mut numbers: Vec<u64> = thread::scope(|scope| {
         let logins: Vec<_> = (0..8)
             .map(|number| {
