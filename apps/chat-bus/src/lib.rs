@@ -39,8 +39,8 @@ mod subscription;
 pub use budgets::{Budget, LocalBudgets, Spending};
 pub use local::LocalBus;
 pub use presence::{
-    Claim, HeldSession, Lease, LoginNumber, LoginPolicy, NO_NUMBER, ProxyId, Restored, SessionRef,
-    over_fact,
+    Attempt, Claim, ClaimOrder, HeldSession, Lease, LoginNumber, LoginPolicy, NO_NUMBER, ProxyId,
+    Restored, SessionRef, over_fact,
 };
 pub use rate::{BadRate, Bucket, Rate};
 pub use redis_bus::{RedisBus, RedisConfig, RedisTls};
@@ -76,12 +76,13 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// stop     end_lease
 /// ```
 pub trait Bus: Send + Sync + 'static {
-    /// Makes `session`, of the user's login `login`, the session of `user`, atomically.
+    /// Makes `session` the session of `user`, atomically. `order` says of which login it is, and when it was asked for.
     ///
     /// If another live session has the user, `policy` decides who stays; an entry whose proxy has no lease counts as
     /// absent. Where the policy keeps nobody, a login that is older than the latest one seen is [`Claim::Outdated`];
     /// that one is remembered for as long as an entry lives without being restored. Of two sessions of the same login,
-    /// the one that claims later has the user. Claiming again for the same session is granted, replaces nobody, and
+    /// the one that the client has asked for later has the user: by the client's own count, else by how long the claims
+    /// have waited, else by which claim comes later. Claiming again for the same session is granted, replaces nobody, and
     /// names once more who was replaced. A session that was released, or has lost the user to one that is not older, is
     /// [`Claim::Over`], so that a claim that runs late brings nobody back. The entry counts as online once the
     /// session's own proxy holds a lease.
@@ -92,9 +93,16 @@ pub trait Bus: Send + Sync + 'static {
         &self,
         user: i32,
         session: SessionRef,
-        login: LoginNumber,
+        order: ClaimOrder,
         policy: LoginPolicy,
     ) -> Result<Claim, BusError>;
+
+    /// Whether `user` was claimed for what a client has asked for within the last `waited`: then what has waited for so
+    /// long was overtaken.
+    ///
+    /// # Errors
+    /// Any [`BusError`].
+    fn claimed_since(&self, user: i32, waited: Duration) -> Result<bool, BusError>;
 
     /// Makes `user` offline if it still is in `session`; says whether it was.
     ///

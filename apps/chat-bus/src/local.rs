@@ -13,9 +13,9 @@ use parking_lot::Mutex;
 
 use crate::subscription::StopSignal;
 use crate::{
-    Budget, Bus, BusError, BusEvent, Claim, HeldSession, LOST_LIFE, LOST_MAX, Lease, LocalBudgets,
-    LoginNumber, LoginPolicy, NO_NUMBER, OVER_LIFE, OnEvent, ProxyId, Restored, SessionRef,
-    Spending, Subscription, check_sizes, lease_time, over_fact,
+    Attempt, Budget, Bus, BusError, BusEvent, Claim, ClaimOrder, HeldSession, LOST_LIFE, LOST_MAX,
+    Lease, LocalBudgets, LoginNumber, LoginPolicy, NO_NUMBER, OVER_LIFE, OnEvent, ProxyId,
+    Restored, SessionRef, Spending, Subscription, check_sizes, lease_time, over_fact,
 };
 
 /// Most messages and bytes that wait for one subscriber; at either limit the backlog is lost.
@@ -44,9 +44,10 @@ impl Bus for LocalBus {
         &self,
         user: i32,
         session: SessionRef,
-        login: LoginNumber,
+        order: ClaimOrder,
         policy: LoginPolicy,
     ) -> Result<Claim, BusError> {
+        let login = order.login;
         let mut presence = self.presence.lock();
         if self.budgets.remembers(&over_fact(session)) {
             return Ok(Claim::Over);
@@ -59,11 +60,24 @@ impl Bus for LocalBus {
         if login != NO_NUMBER && login < latest {
             return Ok(Claim::Outdated { latest });
         }
-        if login <= latest && presence.has_lost(user, session, now) {
+        let asked = Asked {
+            attempt: order.attempt,
+            at: now.checked_sub(order.waited).unwrap_or(now),
+        };
+        if login <= latest
+            && (presence.has_lost(user, session, now) || presence.was_overtaken(user, asked))
+        {
             return Ok(Claim::Over);
         }
-        let replaced = presence.give(user, session, login, now);
+        let replaced = presence.give(user, session, login, Some(asked), now);
         Ok(Claim::Granted { replaced })
+    }
+
+    fn claimed_since(&self, user: i32, waited: Duration) -> Result<bool, BusError> {
+        let asked = Instant::now().checked_sub(waited);
+        let presence = self.presence.lock();
+        let last = presence.pasts.get(&user).and_then(|past| past.asked);
+        Ok(last.zip(asked).is_some_and(|(last, asked)| last.at > asked))
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
@@ -115,7 +129,7 @@ impl Bus for LocalBus {
             } else if presence.other(user, session, now).is_some() && login <= latest {
                 restored.taken.push(user);
             } else {
-                let replaced = presence.give(user, session, login, now).into_iter();
+                let replaced = presence.give(user, session, login, None, now).into_iter();
                 restored.replaced.extend(replaced.map(|lost| (user, lost)));
             }
         }
@@ -212,11 +226,29 @@ struct Presence {
 #[derive(Default)]
 struct Past {
     latest: LoginNumber,
+    /// What the client of the last claim has asked for.
+    asked: Option<Asked>,
     /// Sessions that lost the user, and until when they are named.
     lost: VecDeque<(SessionRef, Instant)>,
 }
 
+/// When, and by which attempt, a client has asked for its session.
+#[derive(Clone, Copy)]
+struct Asked {
+    attempt: Attempt,
+    at: Instant,
+}
+
 impl Presence {
+    /// Whether the user's client has asked for a session later than for this.
+    fn was_overtaken(&self, user: i32, asked: Asked) -> bool {
+        let last = self.pasts.get(&user).and_then(|past| past.asked);
+        last.is_some_and(|last| {
+            let by_count = asked.attempt.is_before(&last.attempt);
+            by_count.unwrap_or(asked.at < last.at)
+        })
+    }
+
     fn latest(&self, user: i32) -> LoginNumber {
         self.pasts.get(&user).map_or(NO_NUMBER, |past| past.latest)
     }
@@ -232,12 +264,13 @@ impl Presence {
         self.live(user, now).filter(|&held| held != session)
     }
 
-    /// Makes a session that of a user, and returns those that lost the user.
+    /// Makes a session that of a user, and returns those that lost the user. `asked`: `None` if it is put back.
     fn give(
         &mut self,
         user: i32,
         session: SessionRef,
         login: LoginNumber,
+        asked: Option<Asked>,
         now: Instant,
     ) -> Vec<SessionRef> {
         let other = self.other(user, session, now);
@@ -246,7 +279,18 @@ impl Presence {
             self.pasts.retain(|user, _| self.users.contains_key(user));
         }
         let past = self.pasts.entry(user).or_default();
+        let is_known = login <= past.latest && past.asked.is_some();
         past.latest = past.latest.max(login);
+        // Of one that is put back it is only known that it was not later than now.
+        let unknown = Asked {
+            attempt: Attempt::default(),
+            at: now,
+        };
+        match asked {
+            Some(asked) => past.asked = Some(asked),
+            None if is_known => {}
+            None => past.asked = Some(unknown),
+        }
         past.lost
             .retain(|&(lost, until)| now < until && lost != session && Some(lost) != other);
         past.lost
@@ -396,7 +440,7 @@ mod tests {
             bus.renew_lease(proxy, Duration::from_secs(60))
                 .expect("renewed");
             let session = SessionRef { proxy, session: 1 };
-            bus.claim(user, session, 1, LoginPolicy::NewerWins)
+            bus.claim(user, session, 1.into(), LoginPolicy::NewerWins)
                 .expect("claimed");
             bus.end_lease(proxy).expect("ended");
         }
@@ -410,7 +454,7 @@ mod tests {
         let proxy = ProxyId::random();
         let session = SessionRef { proxy, session: 1 };
         for user in 0..=OFFLINE_MAX as i32 + 10 {
-            bus.claim(user, session, 1, LoginPolicy::NewerWins)
+            bus.claim(user, session, 1.into(), LoginPolicy::NewerWins)
                 .expect("claimed");
             bus.release(user, session).expect("released");
         }

@@ -4,6 +4,7 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::time::Duration;
 
 /// One run of one proxy process.
 ///
@@ -89,6 +90,44 @@ pub type LoginNumber = u64;
 /// Of a login whose number is not known: it is neither older nor newer than others.
 pub const NO_NUMBER: LoginNumber = 0;
 
+/// Which of a client's attempts to resume its session a claim is for, as the client counts them. Attempts of different
+/// runs, and those of clients that do not count, are not compared.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Attempt {
+    /// Who counts: random for each run of a client, 0 for one that does not.
+    pub run: u64,
+    /// Counts up.
+    pub number: u64,
+}
+
+impl Attempt {
+    /// Whether the client has made `other` after this one; `None` if they cannot be compared.
+    pub(crate) fn is_before(&self, other: &Self) -> Option<bool> {
+        (self.run != 0 && self.run == other.run).then_some(self.number < other.number)
+    }
+}
+
+/// What puts a claim before or after others of its user.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct ClaimOrder {
+    /// Of which login.
+    pub login: LoginNumber,
+    /// Which of the client's attempts.
+    pub attempt: Attempt,
+    /// How long what the client asked for has waited on its way until now; zero if that is not known to be long.
+    pub waited: Duration,
+}
+
+impl From<LoginNumber> for ClaimOrder {
+    /// The claim of a login that has not waited, of a client that does not count.
+    fn from(login: LoginNumber) -> Self {
+        Self {
+            login,
+            ..Self::default()
+        }
+    }
+}
+
 /// The answer to [`Bus::claim`](crate::Bus::claim).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Claim {
@@ -105,7 +144,8 @@ pub enum Claim {
         /// That login.
         latest: LoginNumber,
     },
-    /// The session itself was released before, or has lost the user: the claim comes too late.
+    /// The claim comes too late: the session itself was released before or has lost the user, or the client has made a
+    /// later attempt.
     Over,
 }
 

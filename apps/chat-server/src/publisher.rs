@@ -387,7 +387,7 @@ mod tests {
         let next = || events.recv_timeout(Duration::from_secs(30));
         assert_eq!(next(), Ok(BusEvent::Connected));
         bus.renew_lease(proxy, FAR).unwrap();
-        bus.claim(user.get(), session(1), 1, LoginPolicy::NewerWins)
+        bus.claim(user.get(), session(1), 1.into(), LoginPolicy::NewerWins)
             .unwrap();
         let queue = Arc::<Queue>::default();
         let publisher = Publisher::on(Arc::clone(&queue));

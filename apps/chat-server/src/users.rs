@@ -271,13 +271,13 @@ impl Services {
         policy: LoginPolicy,
         end: End,
     ) -> Result<Option<LoginNumber>, Failure> {
-        let mut claim = self.bus.claim(user.get(), session, number, policy);
+        let mut claim = self.bus.claim(user.get(), session, number.into(), policy);
         if let Ok(Claim::Outdated { latest }) = claim {
             let last = self.store.user(user)?.map_or(0, |user| user.last_login);
             if last <= number {
                 // The database has lost the later logins: numbers go on where they were.
                 number = self.store.renew_login(user, latest)?;
-                claim = self.bus.claim(user.get(), session, number, policy);
+                claim = self.bus.claim(user.get(), session, number.into(), policy);
             }
         }
         match claim {

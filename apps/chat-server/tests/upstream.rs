@@ -256,7 +256,9 @@ fn without_redis_logins_and_messages_go_on_and_pushes_follow_when_it_is_back() {
         proxy: PROXY,
         session: 2,
     };
-    let claim = setting.bus.claim(bob, session, 1, LoginPolicy::NewerWins);
+    let claim = setting
+        .bus
+        .claim(bob, session, 1.into(), LoginPolicy::NewerWins);
     claim.unwrap();
     assert_eq!(setting.chat_and_wait(ann, bob, "before"), code::SUCCESS);
     assert_eq!(setting.pushed(1), ["before"]);

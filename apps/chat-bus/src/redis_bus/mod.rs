@@ -5,6 +5,7 @@
 //! | `nexus:user:{id}` | the user's session, `proxy:session` | until released, at most `entry_life` |
 //! | `nexus:login:{id}` | the number of the user's latest login | `entry_life` |
 //! | `nexus:lost:{id}` | list: sessions that lost the user | some minutes |
+//! | `nexus:asked:{id}` | `run:attempt:time`: which attempt of which client the last claim was for, and when (ms, by this Redis) the client asked | `entry_life` |
 //! | `nexus:proxy:{proxy}` | the lease of a proxy: how often it was renewed | as long as the lease |
 //! | `nexus:proxy:{proxy}:users` | set: the users whose entries are the proxy's | `entry_life` |
 //! | `nexus:to:{proxy}` | channel: messages to a proxy | |
@@ -47,7 +48,7 @@ use redis::{Cmd, FromRedisValue, Value};
 
 use crate::budgets::fact_life;
 use crate::{
-    Budget, Bus, BusError, Claim, HeldSession, LOST_LIFE, LOST_MAX, Lease, LoginNumber,
+    Budget, Bus, BusError, Claim, ClaimOrder, HeldSession, LOST_LIFE, LOST_MAX, Lease, LoginNumber,
     LoginPolicy, OVER_LIFE, OnEvent, ProxyId, Restored, SessionRef, Spending, Subscription,
     check_sizes, lease_time, over_fact,
 };
@@ -276,7 +277,7 @@ impl Bus for RedisBus {
         &self,
         user: i32,
         session: SessionRef,
-        login: LoginNumber,
+        order: ClaimOrder,
         policy: LoginPolicy,
     ) -> Result<Claim, BusError> {
         let policy = match policy {
@@ -284,7 +285,14 @@ impl Bus for RedisBus {
             LoginPolicy::OlderWins => scripts::OLDER_WINS,
         };
         let mut claim = self.giving(scripts::CLAIM, std::iter::once((user, session)));
+        let ClaimOrder {
+            login,
+            attempt,
+            waited,
+        } = order;
         claim.arg(session.to_string()).arg(login).arg(policy);
+        claim.arg(attempt.run).arg(attempt.number);
+        claim.arg(as_ms(waited));
         match self.ask::<(i64, LoginNumber, Vec<String>)>(claim)? {
             (scripts::GRANTED, _, lost) => Ok(Claim::Granted {
                 replaced: sessions(lost).collect(),
@@ -294,6 +302,13 @@ impl Bus for RedisBus {
             (scripts::OVER, ..) => Ok(Claim::Over),
             _ => Err(unexpected()),
         }
+    }
+
+    fn claimed_since(&self, user: i32, waited: Duration) -> Result<bool, BusError> {
+        let [.., asked] = self.keys.of_user(user);
+        let mut script = script(scripts::CLAIMED_SINCE, &[asked]);
+        script.arg(as_ms(waited));
+        self.ask(script)
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {
@@ -500,12 +515,13 @@ impl Keys {
     }
 
     /// What the scripts that give users to sessions want.
-    fn of_user(&self, user: i32) -> [String; 3] {
+    fn of_user(&self, user: i32) -> [String; 4] {
         let prefix = &self.prefix;
         [
             self.user(user),
             format!("{prefix}login:{user}"),
             format!("{prefix}lost:{user}"),
+            format!("{prefix}asked:{user}"),
         ]
     }
 

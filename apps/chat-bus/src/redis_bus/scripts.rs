@@ -27,10 +27,20 @@ local function other(entry, session, leases)
     local proxy = held and held ~= session and string.match(held, '^(%x+):%d+$')
     return proxy and redis.call('EXISTS', leases .. proxy) == 1 and held
 end
+local function now()
+    local time = redis.call('TIME')
+    return time[1] * 1000 + math.floor(time[2] / 1000)
+end
+local function asked_text(run, attempt, at)
+    return run .. ':' .. attempt .. ':' .. string.format('%.0f', at)
+end
 local function users_of(session)
     return ARGV[1] .. string.match(session, '^(%x+):') .. ':users'
 end
-local function give(entry, latest, lost, session, login, replaced, life, lost_life, lost_max)
+local function give(entry, latest, lost, asked, session, login, asked_now, replaced, life, lost_life, lost_max)
+    if asked_now or tonumber(login) > number(latest) or redis.call('PEXPIRE', asked, life) == 0 then
+        redis.call('SET', asked, asked_now or asked_text('0', '0', now()), 'PX', life)
+    end
     redis.call('SET', entry, session, 'PX', life)
     if tonumber(login) > 0 then
         redis.call('SET', latest, login, 'PX', life)
@@ -56,13 +66,14 @@ end
 
 /// Makes a session that of a user.
 ///
-/// Keys: the user's entry, latest login, and lost sessions; the mark that the session is over. Arguments: the prefix of lease keys, the life of the entry in
-/// ms, the life of lost sessions in ms, the most of them; the session, its login, the policy. Answer: how it ended, the
-/// latest login, and the sessions that lost the user.
+/// Keys: the user's entry, latest login, lost sessions, and what was asked for last (`run:attempt:time`); the mark that
+/// the session is over. Arguments: the prefix of lease keys, the life of the entry in ms, the life of lost sessions in ms,
+/// the most of them; the session, its login, the policy; the client's run and attempt, and how long the claim has waited
+/// in ms. Answer: how it ended, the latest login, and the sessions that lost the user.
 pub(super) const CLAIM: &str = with_giving!(
     r"
 local session, login = ARGV[5], ARGV[6]
-if redis.call('EXISTS', KEYS[4]) == 1 then
+if redis.call('EXISTS', KEYS[5]) == 1 then
     return {-2, '0', {}}
 end
 local held = other(KEYS[1], session, ARGV[1])
@@ -73,16 +84,39 @@ local latest = redis.call('GET', KEYS[2]) or '0'
 if tonumber(login) > 0 and tonumber(login) < tonumber(latest) then
     return {-1, latest, {}}
 end
+local run, attempt, waited = ARGV[8], ARGV[9], tonumber(ARGV[10])
+local asked_at = now() - waited
 if tonumber(login) <= tonumber(latest) then
+    local last = redis.call('GET', KEYS[4]) or ''
+    local last_run, last_attempt, last_at = string.match(last, '^(%d+):(%d+):(%d+)$')
+    local overtaken
+    if last_run == run and run ~= '0' then
+        overtaken = tonumber(attempt) < tonumber(last_attempt)
+    else
+        overtaken = last_at and waited > 0 and asked_at < tonumber(last_at)
+    end
+    if overtaken then
+        return {-2, latest, {}}
+    end
     for _, lost in ipairs(redis.call('LRANGE', KEYS[3], 0, -1)) do
         if lost == session then
             return {-2, latest, {}}
         end
     end
 end
-return {1, latest, give(KEYS[1], KEYS[2], KEYS[3], session, login, held, ARGV[2], ARGV[3], ARGV[4])}
+local asked = asked_text(run, attempt, asked_at)
+return {1, latest, give(KEYS[1], KEYS[2], KEYS[3], KEYS[4], session, login, asked, held, ARGV[2], ARGV[3], ARGV[4])}
 "
 );
+
+/// Whether a client has asked for its session within some time.
+///
+/// Keys: what the user's client has asked for last. Arguments: the time in ms.
+pub(super) const CLAIMED_SINCE: &str = r"
+local at = string.match(redis.call('GET', KEYS[1]) or '', ':(%d+)$')
+local time = redis.call('TIME')
+return at and tonumber(at) > time[1] * 1000 + math.floor(time[2] / 1000) - ARGV[1] and 1 or 0
+";
 
 /// Removes the entry of a user if it still is that of a session, and marks the session as over.
 ///
@@ -138,8 +172,8 @@ return {before and tonumber(before) or -1, count, run or ''}
 pub(super) const RESTORE: &str = with_giving!(
     r"
 local answers = {}
-for index = 1, #KEYS / 4 do
-    local entry, latest, lost, over = unpack(KEYS, 4 * index - 3, 4 * index)
+for index = 1, #KEYS / 5 do
+    local entry, latest, lost, asked, over = unpack(KEYS, 5 * index - 4, 5 * index)
     local session, login = ARGV[2 * index + 3], ARGV[2 * index + 4]
     local held = other(entry, session, ARGV[1])
     if redis.call('EXISTS', over) == 1 then
@@ -149,7 +183,7 @@ for index = 1, #KEYS / 4 do
     elseif held and tonumber(login) <= number(latest) then
         answers[index] = {0, {}}
     else
-        answers[index] = {1, give(entry, latest, lost, session, login, held, ARGV[2], ARGV[3], ARGV[4])}
+        answers[index] = {1, give(entry, latest, lost, asked, session, login, nil, held, ARGV[2], ARGV[3], ARGV[4])}
     end
 end
 return answers

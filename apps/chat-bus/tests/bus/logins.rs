@@ -1,7 +1,10 @@
 //! Cases of the suite: which of several logins of one user stays.
 
+use std::time::Duration;
+
 use chat_bus::{
-    Bus, Claim, HeldSession, LoginNumber, LoginPolicy, NO_NUMBER, Restored, SessionRef, over_fact,
+    Attempt, Bus, Claim, ClaimOrder, HeldSession, LoginNumber, LoginPolicy, NO_NUMBER, Restored,
+    SessionRef, over_fact,
 };
 
 use crate::suite::{FIRST, claim_as, granted, live_proxy, nothing, session, taken};
@@ -41,14 +44,14 @@ pub(crate) fn an_older_login_never_replaces_a_newer_one(a: &dyn Bus, b: &dyn Bus
             LoginPolicy::NewerWins => late.clone(),
             LoginPolicy::OlderWins => Ok(Claim::Refused),
         };
-        assert_eq!(a.claim(1, old, older, policy), refused);
+        assert_eq!(a.claim(1, old, older.into(), policy), refused);
     }
     assert_eq!(restore_as(a, old, older), outdated());
     assert_eq!(b.locate(&[1]), Ok(vec![Some(new)]));
     // Nor when the newer one has left already.
     assert_eq!(b.release(1, new), Ok(true));
     for policy in [LoginPolicy::NewerWins, LoginPolicy::OlderWins] {
-        assert_eq!(a.claim(1, old, older, policy), late);
+        assert_eq!(a.claim(1, old, older.into(), policy), late);
     }
     assert_eq!(restore_as(a, old, older), outdated());
     assert_eq!(b.locate(&[1]), Ok(vec![None]));
@@ -80,7 +83,7 @@ pub(crate) fn a_released_session_is_not_brought_back_by_what_runs_late(a: &dyn B
     for (over, number) in [(left, 1), (left, 9), (never, NO_NUMBER), (never, 9)] {
         assert_eq!(a.remembers(&over_fact(over)), Ok(true));
         for policy in [LoginPolicy::NewerWins, LoginPolicy::OlderWins] {
-            assert_eq!(a.claim(1, over, number, policy), Ok(Claim::Over));
+            assert_eq!(a.claim(1, over, number.into(), policy), Ok(Claim::Over));
         }
         assert_eq!(restore_as(b, over, number), outdated());
     }
@@ -97,6 +100,72 @@ pub(crate) fn a_login_without_a_number_is_neither_older_nor_newer(a: &dyn Bus, b
     assert_eq!(restore_as(a, one, NO_NUMBER), taken(&[1]));
     assert_eq!(claim_as(a, 1, one, 5), Claim::Over);
     assert_eq!(restore_as(b, two, NO_NUMBER), replaced(&[one]));
+}
+
+/// As [`claim_as`] of user 1, of a login whose number is 5.
+fn claim_after(bus: &dyn Bus, session: SessionRef, attempt: Attempt, waited: Duration) -> Claim {
+    let order = ClaimOrder {
+        login: 5,
+        attempt,
+        waited,
+    };
+    bus.claim(1, session, order, LoginPolicy::NewerWins)
+        .expect("claimed")
+}
+
+pub(crate) fn a_claim_that_has_waited_displaces_nobody_who_came_meanwhile(
+    a: &dyn Bus,
+    b: &dyn Bus,
+) {
+    const LONG: Duration = Duration::from_secs(60);
+    let (early, late) = (session(live_proxy(a), 1), session(live_proxy(b), 1));
+    let nobody = Attempt::default();
+    assert_eq!(a.claimed_since(1, LONG), Ok(false));
+    // Nobody came: it may have waited for as long as it likes.
+    assert_eq!(claim_after(a, early, nobody, LONG), FIRST);
+    assert_eq!(a.claimed_since(1, LONG / 2), Ok(false));
+    assert_eq!(claim_after(b, late, nobody, LONG / 2), granted(vec![early]));
+    assert_eq!(a.claimed_since(1, LONG), Ok(true));
+    assert_eq!(claim_after(a, early, nobody, LONG), Claim::Over);
+    let other = session(early.proxy, 2);
+    assert_eq!(claim_after(a, other, nobody, LONG), Claim::Over);
+    assert_eq!(b.locate(&[1]), Ok(vec![Some(late)]));
+    // Nor when the one who came has left again.
+    assert_eq!(b.release(1, late), Ok(true));
+    assert_eq!(claim_after(a, other, nobody, LONG), Claim::Over);
+    let claimed = claim_after(a, other, nobody, Duration::ZERO);
+    assert_eq!(claimed, granted(vec![early]));
+    // What a proxy puts back was asked for at some time before, and nobody knows when.
+    let back = session(late.proxy, 2);
+    assert_eq!(restore_as(b, back, 6), replaced(&[early, other]));
+    let late = ClaimOrder {
+        login: 6,
+        waited: LONG,
+        ..ClaimOrder::default()
+    };
+    let claimed = a.claim(1, session(early.proxy, 3), late, LoginPolicy::NewerWins);
+    assert_eq!(claimed, Ok(Claim::Over));
+}
+
+pub(crate) fn of_two_attempts_of_one_client_the_later_has_the_user(a: &dyn Bus, b: &dyn Bus) {
+    let (one, two) = (session(live_proxy(a), 1), session(live_proxy(b), 1));
+    let attempt = |run, number| Attempt { run, number };
+    let at_once = Duration::ZERO;
+    // Nearly the largest, and more than a text comparison would put in order.
+    let run = u64::MAX - 1;
+    assert_eq!(claim_after(b, two, attempt(run, 10), at_once), FIRST);
+    assert_eq!(claim_after(a, one, attempt(run, 9), at_once), Claim::Over);
+    assert_eq!(b.locate(&[1]), Ok(vec![Some(two)]));
+    // However long it has waited.
+    let long = Duration::from_secs(60);
+    let later = claim_after(a, one, attempt(run, 11), long);
+    assert_eq!(later, granted(vec![two]));
+    // Another run counts for itself, and so does a client that does not count.
+    let other = session(two.proxy, 2);
+    let claimed = claim_after(b, other, attempt(run - 1, 1), at_once);
+    assert_eq!(claimed, granted(vec![two, one]));
+    let claimed = claim_after(a, session(one.proxy, 2), Attempt::default(), at_once);
+    assert_eq!(claimed, granted(vec![two, one, other]));
 }
 
 /// Restores the session as that of user 1.

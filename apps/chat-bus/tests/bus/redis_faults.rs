@@ -33,7 +33,7 @@ pub(crate) fn bus(redis: &Redis) -> RedisBus {
 }
 
 fn claim(bus: &RedisBus, user: i32, session: SessionRef) -> Claim {
-    bus.claim(user, session, NO_NUMBER, LoginPolicy::NewerWins)
+    bus.claim(user, session, NO_NUMBER.into(), LoginPolicy::NewerWins)
         .expect("claimed")
 }
 
@@ -272,7 +272,7 @@ fn an_entry_that_cannot_be_read_is_nobodys() {
         );
         assert_eq!(bus.locate(&[1]), Ok(vec![None]), "{garbage}");
         let session = session(proxy, number);
-        let granted = bus.claim(1, session, NO_NUMBER, LoginPolicy::OlderWins);
+        let granted = bus.claim(1, session, NO_NUMBER.into(), LoginPolicy::OlderWins);
         assert_eq!(granted, Ok(FIRST), "{garbage}");
         assert_eq!(bus.release(1, session), Ok(true));
     }
@@ -289,7 +289,7 @@ fn what_redis_refuses_is_an_error_without_the_message_in_it() {
     let claim = bus.claim(
         1,
         session(ProxyId::random(), 1),
-        NO_NUMBER,
+        NO_NUMBER.into(),
         LoginPolicy::NewerWins,
     );
     let refused = claim.expect_err("a key of another type");

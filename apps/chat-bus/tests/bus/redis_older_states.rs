@@ -87,7 +87,12 @@ fn sessions_that_ended_after_a_snapshot_do_not_come_back_with_it() {
         of(proxy, 5),
     ];
     assert_eq!(bus.locate(&[1, 2, 3, 4, 5]), Ok(expected));
-    let login = bus.claim(2, session(other, 2), NO_NUMBER, LoginPolicy::OlderWins);
+    let login = bus.claim(
+        2,
+        session(other, 2),
+        NO_NUMBER.into(),
+        LoginPolicy::OlderWins,
+    );
     assert_eq!(login, Ok(FIRST));
 }
 

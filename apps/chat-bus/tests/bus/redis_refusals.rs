@@ -50,7 +50,7 @@ impl Console {
 fn use_all(bus: &RedisBus, proxy: ProxyId) -> Result<(), BusError> {
     let held = session(proxy, 1);
     bus.renew_lease(proxy, LONG)?;
-    bus.claim(1, held, NO_NUMBER, LoginPolicy::NewerWins)?;
+    bus.claim(1, held, NO_NUMBER.into(), LoginPolicy::NewerWins)?;
     bus.locate(&[1])?;
     bus.publish(&[(proxy, Bytes::from_static(b"x"))])?;
     bus.remembers("anything")?;

@@ -48,6 +48,8 @@ macro_rules! conformance {
             of_one_login_the_later_claim_has_the_user_and_no_restore
             a_released_session_is_not_brought_back_by_what_runs_late
             a_login_without_a_number_is_neither_older_nor_newer
+            a_claim_that_has_waited_displaces_nobody_who_came_meanwhile
+            of_two_attempts_of_one_client_the_later_has_the_user
             only_the_session_that_has_the_user_releases_it
             users_of_an_expired_lease_are_offline_and_can_be_claimed
             an_ended_lease_takes_its_users_offline_at_once
@@ -98,7 +100,7 @@ fn claim(bus: &dyn Bus, user: i32, session: SessionRef) -> Claim {
 }
 
 pub(crate) fn claim_as(bus: &dyn Bus, user: i32, session: SessionRef, login: LoginNumber) -> Claim {
-    bus.claim(user, session, login, LoginPolicy::NewerWins)
+    bus.claim(user, session, login.into(), LoginPolicy::NewerWins)
         .expect("claimed")
 }
 
@@ -165,10 +167,10 @@ pub(crate) fn a_newer_login_replaces_and_names_the_older_one(a: &dyn Bus, b: &dy
 
 pub(crate) fn an_older_login_stays_under_the_other_policy(a: &dyn Bus, b: &dyn Bus) {
     let (old, new) = (session(live_proxy(a), 1), session(live_proxy(b), 1));
-    assert_eq!(a.claim(1, old, 1, LoginPolicy::OlderWins), Ok(FIRST));
-    let refused = b.claim(1, new, 2, LoginPolicy::OlderWins);
+    assert_eq!(a.claim(1, old, 1.into(), LoginPolicy::OlderWins), Ok(FIRST));
+    let refused = b.claim(1, new, 2.into(), LoginPolicy::OlderWins);
     assert_eq!(refused, Ok(Claim::Refused));
-    assert_eq!(a.claim(1, old, 1, LoginPolicy::OlderWins), Ok(FIRST));
+    assert_eq!(a.claim(1, old, 1.into(), LoginPolicy::OlderWins), Ok(FIRST));
     assert_eq!(b.locate(&[1]), Ok(vec![Some(old)]));
 }
 
@@ -198,7 +200,7 @@ pub(crate) fn users_of_an_expired_lease_are_offline_and_can_be_claimed(a: &dyn B
     });
     let next = session(live_proxy(b), 1);
     assert_eq!(
-        b.claim(1, next, NO_NUMBER, LoginPolicy::OlderWins),
+        b.claim(1, next, NO_NUMBER.into(), LoginPolicy::OlderWins),
         Ok(FIRST)
     );
     assert_eq!(a.locate(&[1]), Ok(vec![Some(next)]));
@@ -302,7 +304,7 @@ pub(crate) fn entries_without_a_session_are_removed_and_no_others(a: &dyn Bus, b
     ];
     assert_eq!(located, expected);
     // They are over, as those that were released.
-    let late = a.claim(5, session(proxy, 5), 9, LoginPolicy::NewerWins);
+    let late = a.claim(5, session(proxy, 5), 9.into(), LoginPolicy::NewerWins);
     assert_eq!(late, Ok(Claim::Over));
     assert_eq!(a.retain(ProxyId::random(), &|_, _| false), Ok(0));
 }
@@ -318,7 +320,7 @@ pub(crate) fn of_many_concurrent_claims_exactly_one_holds(a: &dyn Bus, b: &dyn B
                     let (start, session) = (&start, session(proxy, number));
                     scope.spawn(move || {
                         start.wait();
-                        let claim = bus.claim(user, session, NO_NUMBER, policy);
+                        let claim = bus.claim(user, session, NO_NUMBER.into(), policy);
                         (session, claim.expect("claimed"))
                     })
                 })

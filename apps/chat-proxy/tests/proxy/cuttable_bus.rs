@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use chat_bus::{
-    Budget, Bus, BusError, BusEvent, Claim, HeldSession, Lease, LocalBus, LoginNumber, LoginPolicy,
+    Budget, Bus, BusError, BusEvent, Claim, ClaimOrder, HeldSession, Lease, LocalBus, LoginPolicy,
     OnEvent, ProxyId, Restored, SessionRef, Spending, Subscription,
 };
 use parking_lot::Mutex;
@@ -50,10 +50,14 @@ impl Bus for CuttableBus {
         &self,
         user: i32,
         session: SessionRef,
-        login: LoginNumber,
+        order: ClaimOrder,
         policy: LoginPolicy,
     ) -> Result<Claim, BusError> {
-        self.inner.claim(user, session, login, policy)
+        self.inner.claim(user, session, order, policy)
+    }
+
+    fn claimed_since(&self, user: i32, waited: Duration) -> Result<bool, BusError> {
+        self.inner.claimed_since(user, waited)
     }
 
     fn release(&self, user: i32, session: SessionRef) -> Result<bool, BusError> {

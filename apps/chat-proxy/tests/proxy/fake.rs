@@ -186,7 +186,10 @@ impl Fake {
             let lost = state.lost_claims;
             (state.unclaimed_logins, lost, state.last_login)
         });
-        let claim = || self.bus.claim(user, session(call), login_number, policy);
+        let claim = || {
+            self.bus
+                .claim(user, session(call), login_number.into(), policy)
+        };
         let replaced = match (!unclaimed).then(claim) {
             Some(Ok(Claim::Granted { replaced })) if !lost => replaced,
             _ => Vec::new(),

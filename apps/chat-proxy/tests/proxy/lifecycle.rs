@@ -261,7 +261,7 @@ fn entries_of_sessions_that_ended_are_removed_when_the_bus_is_back() {
     };
     let came_back = setting
         .bus
-        .claim(2, ended, NO_NUMBER, LoginPolicy::NewerWins);
+        .claim(2, ended, NO_NUMBER.into(), LoginPolicy::NewerWins);
     came_back.expect("claimed");
     assert!(setting.is_online(2));
     setting.bus.mend();

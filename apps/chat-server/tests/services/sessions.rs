@@ -96,10 +96,10 @@ fn a_database_that_has_lost_the_last_logins_keeps_nobody_out() {
         proxy: PROXY,
         session: 9,
     };
-    let claim = |number| {
+    let claim = |number: u64| {
         let claim = setting
             .bus
-            .claim(user, elsewhere, number, LoginPolicy::NewerWins);
+            .claim(user, elsewhere, number.into(), LoginPolicy::NewerWins);
         claim.unwrap();
     };
     claim(100);
