@@ -297,6 +297,7 @@ fn a_newer_login_signs_out_and_a_new_login_is_possible() {
     let reason = "signed in elsewhere".to_owned();
     let notice = proto::SignedOut {
         reason: reason.clone(),
+        ..Default::default()
     };
     peer.push(Id::SIGNED_OUT, &notice);
     drop(peer);

@@ -131,7 +131,7 @@ codes! {
     pub const RATE_LIMITED: i32 = 102;
     /// A text or a list is too large.
     pub const TOO_LARGE: i32 = 103;
-    /// A part of the system is not there at the moment; try again.
+    /// A part of the system is not there at the moment, and nothing was done; try again.
     pub const UNAVAILABLE: i32 = 104;
     /// A fault of the system.
     pub const INTERNAL: i32 = 105;
@@ -143,6 +143,9 @@ codes! {
     pub const ALREADY_LOGGED_IN: i32 = 108;
     /// The session cannot be resumed (any more): log in with the password.
     pub const SESSION_ENDED: i32 = 109;
+    /// Not known whether it was done: look before you do it again. Only for requests that change something, and not for
+    /// messages with a client message id: those can be sent again without harm.
+    pub const UNCERTAIN: i32 = 110;
 
     /// Register: empty name or password.
     pub const REGISTER_EMPTY: i32 = 2;
@@ -210,8 +213,9 @@ codes! {
 
 /// What a proxy sends along with a call to a service.
 pub mod metadata {
-    use nexus_rpc::MetadataKey;
+    use nexus_rpc::{ErrorCode, MetadataKey};
 
+    use crate::call_time::CallTime;
     use crate::client_address::ClientAddress;
 
     /// The user of the connection.
@@ -220,6 +224,12 @@ pub mod metadata {
     pub const PROXY: MetadataKey<u64> = MetadataKey::new("chat-proxy");
     /// The session's id on that proxy.
     pub const SESSION: MetadataKey<u64> = MetadataKey::new("chat-session");
+    /// Which of the user's logins the session is of. Absent: not known.
+    pub const LOGIN: MetadataKey<u64> = MetadataKey::new("chat-login");
+    /// When the call was asked for, and until when it is waited for.
+    pub const TIME: MetadataKey<CallTime> = MetadataKey::new("chat-time");
+    /// The error of a call that came so late, by its [`TIME`], that it was not carried out.
+    pub const TOO_LATE: ErrorCode = ErrorCode::new(21_001);
     /// From where the client connects, in calls that come before a login.
     pub const ADDRESS: MetadataKey<ClientAddress> = MetadataKey::new("chat-address");
 }

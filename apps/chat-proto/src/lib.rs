@@ -8,7 +8,9 @@
 //! | [`conversation`] | the ids of users, groups and conversations |
 //! | [`frame`] | the clients' framing, sans-IO |
 //! | [`client_address`] | whom a limit per address concerns |
+//! | [`call_time`] | when a call was asked for, and until when its answer is waited for |
 
+pub mod call_time;
 pub mod client_address;
 pub mod conversation;
 pub mod frame;

@@ -22,6 +22,7 @@
 //! | `acks` | what clients have received, collected | a thread |
 //! | `logouts` | users whose connection has closed | a thread |
 //! | `lease` | the proxy's lease, and its users' presence | a thread |
+//! | `pulse` | whether the process has stood still | a thread |
 //! | `resync` | sessions that fetch what they may have missed, a few at a time | |
 //! | [`config`] | the configuration file of the program | |
 //!
@@ -47,6 +48,7 @@ mod directory;
 mod lease;
 mod logouts;
 mod options;
+mod pulse;
 mod push;
 mod requests;
 mod resync;
@@ -58,6 +60,7 @@ pub use clients::ClientLimits;
 use lease::{LeaseKeeper, ToLease};
 use logouts::Logouts;
 pub use options::ProxyOptions;
+use pulse::Beating;
 use services::Services;
 use session::{Session, Shared};
 
@@ -125,6 +128,7 @@ impl Proxy {
             acks: Arc::default(),
             logouts: Arc::default(),
             resync: Arc::default(),
+            pulse: Arc::default(),
             addresses: Arc::default(),
             paces: Default::default(),
             lease,
@@ -214,6 +218,7 @@ struct Background {
     logouts: Arc<Logouts>,
     lease: Sender<ToLease>,
     subscription: Option<Subscription>,
+    beating: Option<Beating>,
     threads: Vec<JoinHandle<()>>,
 }
 
@@ -231,8 +236,12 @@ impl Background {
             logouts: Arc::clone(&shared.logouts),
             lease: lease.clone(),
             subscription: None,
+            beating: None,
             threads: Vec::new(),
         };
+        let (beating, pulse) = shared.pulse.start()?;
+        background.beating = Some(beating);
+        background.threads.push(pulse);
         let services = &shared.services;
         let acks = shared
             .acks
@@ -273,6 +282,7 @@ impl Background {
 
     fn stop(&mut self) {
         drop(self.subscription.take());
+        drop(self.beating.take());
         let _ = self.lease.send(ToLease::Stop);
         self.acks.stop();
         self.logouts.stop();

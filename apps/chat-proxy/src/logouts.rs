@@ -9,7 +9,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use chat_bus::{Bus, ProxyId, SessionRef};
+use chat_bus::{Bus, NO_NUMBER, ProxyId, SessionRef};
 use chat_proto::conversation::UserId;
 use chat_proto::ids::code;
 use chat_proto::messages::LogoutRequest;
@@ -202,7 +202,7 @@ fn log_out(services: &Services, bus: &dyn Bus, proxy: ProxyId, batch: Vec<Logout
         .into_iter()
         .map(|logout| {
             let user_id = logout.user.get();
-            let options = services.session(user_id, logout.session);
+            let options = services.session(user_id, logout.session, NO_NUMBER);
             let request = LogoutRequest {
                 user_id,
                 session_token: logout.token.clone(),

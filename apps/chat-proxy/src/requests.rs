@@ -26,6 +26,9 @@ pub(crate) trait Request: Message + Default + 'static {
     /// Calls the service.
     fn call(&self, services: &Services, options: CallOptions) -> Call<Self::Answer>;
 
+    /// The code of an answer.
+    fn error_code(answer: &Self::Answer) -> i32;
+
     /// The operation's own answer that it was not carried out.
     fn refusal(code: i32, text: &str) -> Self::Answer;
 }
@@ -34,6 +37,9 @@ pub(crate) trait Request: Message + Default + 'static {
 pub(crate) trait UserRequest: Request {
     /// What becoming a message of its conversation does to it.
     const MESSAGE: OwnMessage = OwnMessage::Continues;
+
+    /// Whether it changes nothing.
+    const READS: bool = false;
 
     /// Who makes the request, as it says itself.
     fn user_id(&self) -> i32;
@@ -83,6 +89,10 @@ macro_rules! requests {
                 services.$service.$call(self, options)
             }
 
+            fn error_code(answer: &$answer) -> i32 {
+                answer.error_code
+            }
+
             fn refusal(code: i32, text: &str) -> $answer {
                 $answer {
                     error_code: code,
@@ -111,8 +121,10 @@ requests! {
 
 /// Requests that say whose they are in a field `user_id` and add no message.
 macro_rules! plain {
-    ($($request:ident)*) => {$(
+    ($($request:ident: $reads:literal;)*) => {$(
         impl UserRequest for $request {
+            const READS: bool = $reads;
+
             fn user_id(&self) -> i32 {
                 self.user_id
             }
@@ -120,7 +132,12 @@ macro_rules! plain {
     )*};
 }
 
-plain! { CreateGroupRequest FetchFriendsRequest FetchGroupsRequest FetchHistoryRequest }
+plain! {
+    CreateGroupRequest: false;
+    FetchFriendsRequest: true;
+    FetchGroupsRequest: true;
+    FetchHistoryRequest: true;
+}
 
 /// Requests that become a message of their conversation.
 macro_rules! messages {

@@ -38,6 +38,7 @@ use crate::delivery::{Arrival, Delivery, OwnMessage};
 use crate::directory::{Directory, SessionId, SessionMailbox};
 use crate::lease::ToLease;
 use crate::logouts::Logouts;
+use crate::pulse::Pulse;
 use crate::requests::{Request, answer_frame};
 use crate::resync::{Permit, Resync};
 use crate::services::Services;
@@ -64,6 +65,7 @@ pub(crate) struct Shared {
     pub(crate) acks: Arc<Acks>,
     pub(crate) logouts: Arc<Logouts>,
     pub(crate) resync: Arc<Resync>,
+    pub(crate) pulse: Arc<Pulse>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) paces: Paces,
     pub(crate) lease: mpsc::Sender<ToLease>,
@@ -113,6 +115,8 @@ pub(crate) struct Answered {
     conversation: Option<ConversationId>,
     /// The message that the request became.
     own: Option<Own>,
+    /// The service knows a newer login of the user.
+    displaced: bool,
 }
 
 /// A message of the user's own, and its place.
@@ -143,6 +147,8 @@ pub(crate) struct Session {
     finishing: bool,
     /// When the client last sent something.
     heard_at: Instant,
+    /// When what is being read was sent, at the earliest.
+    asked: Instant,
     /// The client is one that sends heartbeats, and [`Timer::Silence`] runs.
     heartbeats: bool,
     guard: Guard,
@@ -158,6 +164,7 @@ impl Session {
             in_flight: 0,
             finishing: false,
             heard_at: Instant::now(),
+            asked: Instant::now(),
             heartbeats: false,
         }
     }
@@ -229,6 +236,9 @@ impl Session {
                 active.call_next(conversation);
             }
         }
+        if let (Some(session), true) = (answered.session, answered.displaced) {
+            self.sign_out(conn, session, SignOut::NewerLogin);
+        }
         self.when_idle(conn);
     }
 
@@ -283,6 +293,7 @@ impl Session {
         };
         // After a resume nobody reads it, as a rule: the client has given this connection up. But
         // two clients that share a token would sign each other out for ever without a word.
+        let resumed = reason == SignOut::Resumed;
         let reason = match reason {
             SignOut::NewerLogin => "you have logged in somewhere else",
             SignOut::Resumed => "your session continues on another connection",
@@ -292,7 +303,7 @@ impl Session {
         conn.send(answer_frame(
             MessageId::SIGNED_OUT,
             0,
-            &SignedOut { reason },
+            &SignedOut { reason, resumed },
         ));
         self.leave();
         conn.close();
@@ -349,6 +360,8 @@ impl Handler for Session {
 
     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
         self.heard_at = Instant::now();
+        let waited = self.shared.pulse.stood_still();
+        self.asked = self.heard_at.checked_sub(waited).unwrap_or(self.heard_at);
         let mut frames = 0;
         while conn.is_open() && !self.finishing {
             match frame::decode(input, self.shared.options.frame_bytes_max) {

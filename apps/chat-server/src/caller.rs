@@ -6,8 +6,10 @@ use std::str::FromStr;
 use chat_bus::{ProxyId, SessionRef};
 use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::metadata;
-use chat_store::UserId;
+use chat_store::{Login, Terms, UserId};
 use nexus_rpc::{CallContext, ErrorCode, MetadataKey, RpcError};
+
+use crate::clocks::Clocks;
 
 /// The user on whose connection the request came. It counts, never what a message body says.
 ///
@@ -27,6 +29,28 @@ pub(crate) fn session(call: &CallContext) -> Result<SessionRef, RpcError> {
         proxy: ProxyId::from_u64(field(call, metadata::PROXY)?),
         session: field(call, metadata::SESSION)?,
     })
+}
+
+/// Who asks, and on what terms it may be done.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Caller {
+    pub(crate) user: UserId,
+    pub(crate) terms: Terms,
+}
+
+/// Who asks for what changes something, or tells something.
+///
+/// # Errors
+/// As [`user`], and as [`Clocks::asked`].
+pub(crate) fn caller(call: &CallContext, clocks: &Clocks) -> Result<Caller, RpcError> {
+    let user = user(call)?;
+    let number = call.metadata().get(metadata::LOGIN);
+    let number = number.map_err(|error| unauthenticated(error.to_string()))?;
+    let terms = Terms {
+        deadline: clocks.asked(call)?.deadline,
+        login: number.map(|number| Login { user, number }),
+    };
+    Ok(Caller { user, terms })
 }
 
 /// From where the client connects; all whose proxy does not say so count as one.

@@ -12,12 +12,12 @@ use chat_proto::messages::{
 };
 use chat_store::{
     AppendOutcome, CONTENT_BYTES_MAX, ConversationId, GroupId, MessageKind, NewMessage, QueueFull,
-    Stamp, StoreError, StoredMessage, Terms, UserId,
+    Stamp, StoreError, StoredMessage, UserId,
 };
 use nexus_rpc::{CallContext, Responder};
 
 use crate::publisher::Job;
-use crate::{Services, caller, failure::Failure, input};
+use crate::{Services, caller, caller::Caller, failure::Failure, input};
 
 impl OneChatServiceRpc for Services {
     fn friend_chat(
@@ -26,8 +26,8 @@ impl OneChatServiceRpc for Services {
         request: FriendChatRequest,
         responder: Responder<FriendChatResponse>,
     ) {
-        let user = match caller::user(&call) {
-            Ok(user) => user,
+        let Caller { user, terms } = match caller::caller(&call, &self.clocks) {
+            Ok(caller) => caller,
             Err(error) => return responder.complete(Err(error)),
         };
         let friend = request
@@ -45,7 +45,7 @@ impl OneChatServiceRpc for Services {
             client_message_id: NonZeroU64::new(request.client_message_id),
             content: request.content,
             client_time: request.time,
-            terms: Terms::default(),
+            terms,
         };
         self.send(message, code::FRIEND_CHAT_STORE, |result| {
             responder.complete(Ok(friend_answer(result)));
@@ -60,8 +60,8 @@ impl GroupChatServiceRpc for Services {
         request: GroupChatRequest,
         responder: Responder<GroupChatResponse>,
     ) {
-        let user = match caller::user(&call) {
-            Ok(user) => user,
+        let Caller { user, terms } = match caller::caller(&call, &self.clocks) {
+            Ok(caller) => caller,
             Err(error) => return responder.complete(Err(error)),
         };
         let Some(group) = request
@@ -78,7 +78,7 @@ impl GroupChatServiceRpc for Services {
             client_message_id: NonZeroU64::new(request.client_message_id),
             content: request.content,
             client_time: request.time,
-            terms: Terms::default(),
+            terms,
         };
         self.send(message, code::GROUP_CHAT_STORE, |result| {
             responder.complete(Ok(group_answer(result)));
@@ -131,7 +131,12 @@ fn outcome(
     sent: NewMessage,
     publish: impl FnOnce(Job),
 ) -> Result<Stamp, Failure> {
-    match result.map_err(|error| Failure::store(error, store_failed))? {
+    let result = result.map_err(|error| Failure::store(error, store_failed));
+    let outcome = match sent.client_message_id {
+        Some(_) => result.map_err(Failure::repeatable)?,
+        None => result?,
+    };
+    match outcome {
         AppendOutcome::Committed {
             stamp,
             sender_name,
@@ -173,9 +178,9 @@ fn outcome(
             code::GROUP_CHAT_NOT_MEMBER,
             "no such group, or not a member of it",
         )),
+        AppendOutcome::TooLong => Err(Failure::new(code::TOO_LARGE, "the message is too long")),
         AppendOutcome::TooLate => Err(StoreError::TooLate.into()),
         AppendOutcome::Displaced => Err(StoreError::Displaced.into()),
-        AppendOutcome::TooLong => Err(Failure::new(code::TOO_LARGE, "the message is too long")),
     }
 }
 

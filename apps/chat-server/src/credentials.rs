@@ -11,6 +11,7 @@ use chat_store::{CreateUser, TokenHash, TokenOwner, User, UserId};
 use sha2::{Digest, Sha256};
 
 use crate::Services;
+use crate::clocks::Asked;
 use crate::failure::Failure;
 use crate::input;
 use crate::limits::LoginAttempt;
@@ -21,6 +22,7 @@ impl Services {
     pub(crate) fn try_register(
         &self,
         address: ClientAddress,
+        asked: Asked,
         request: &RegisterRequest,
     ) -> Result<UserId, Failure> {
         let name = input::name(&request.user_name, self.clients.name_characters_max)?;
@@ -34,7 +36,7 @@ impl Services {
         let password = input::new_password(&request.user_password, shortest)?;
         self.limits.register(address)?;
         let hash = self.passwords.hash(password.as_bytes())?;
-        match self.store.create_user(&name, &hash)? {
+        match self.store.on(asked.terms()).create_user(&name, &hash)? {
             CreateUser::Created(user) => Ok(user),
             CreateUser::NameTaken => {
                 Err(Failure::new(code::REGISTER_NAME_TAKEN, "the name is taken"))

@@ -48,6 +48,14 @@ impl Failure {
         Self::new(code::INTERNAL, "a fault of the system")
     }
 
+    /// Where doing it twice is no harm: then it may be tried again, whether it was done or not.
+    pub(crate) fn repeatable(self) -> Self {
+        match self.code {
+            code::UNCERTAIN => Self::new(code::UNAVAILABLE, "try again"),
+            _ => self,
+        }
+    }
+
     /// Whether it has this code.
     pub(crate) fn is(&self, code: i32) -> bool {
         self.code == code
@@ -84,6 +92,14 @@ impl From<StoreError> for Failure {
                     code::UNAVAILABLE,
                     "the store is not available, try again later",
                 )
+            }
+            StoreError::Uncertain(_) => {
+                log::warn!("{error}");
+                Self::new(code::UNCERTAIN, "it is not known whether it was stored")
+            }
+            StoreError::TooLate => Self::new(code::UNAVAILABLE, "it took too long, try again"),
+            StoreError::Displaced => {
+                Self::new(code::NOT_LOGGED_IN, "you have logged in somewhere else")
             }
             StoreError::TooLong { .. } => Self::new(code::TOO_LARGE, error.to_string()),
             other => Self::internal(other),

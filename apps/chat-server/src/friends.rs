@@ -10,7 +10,7 @@ use nexus_rpc::{CallContext, RpcError};
 
 use crate::convert::{self, Online};
 use crate::publisher::Job;
-use crate::{Services, caller, failure::Failure};
+use crate::{Services, caller, caller::Caller, failure::Failure};
 
 impl FriendServiceRpc for Services {
     fn add_friend(
@@ -18,8 +18,8 @@ impl FriendServiceRpc for Services {
         call: &CallContext,
         request: AddFriendRequest,
     ) -> Result<AddFriendResponse, RpcError> {
-        let user = caller::user(call)?;
-        Ok(match self.try_add_friend(user, &request) {
+        let caller = caller::caller(call, &self.clocks)?;
+        Ok(match self.try_add_friend(caller, &request) {
             Ok((friend, sequence)) => AddFriendResponse {
                 error_code: code::SUCCESS,
                 friend_user: Some(friend),
@@ -42,9 +42,9 @@ impl FriendServiceRpc for Services {
         call: &CallContext,
         request: DeleteFriendRequest,
     ) -> Result<DeleteFriendResponse, RpcError> {
-        let user = caller::user(call)?;
+        let caller = caller::caller(call, &self.clocks)?;
         let friend_id = request.friend_id;
-        Ok(match self.try_delete_friend(user, friend_id) {
+        Ok(match self.try_delete_friend(caller, friend_id) {
             Ok(sequence) => DeleteFriendResponse {
                 error_code: code::SUCCESS,
                 friend_id,
@@ -68,8 +68,8 @@ impl FriendServiceRpc for Services {
         call: &CallContext,
         _request: FetchFriendsRequest,
     ) -> Result<FetchFriendsResponse, RpcError> {
-        let user = caller::user(call)?;
-        Ok(match self.try_fetch_friends(user) {
+        let caller = caller::caller(call, &self.clocks)?;
+        Ok(match self.try_fetch_friends(caller) {
             Ok(friends) => FetchFriendsResponse {
                 error_code: code::SUCCESS,
                 friend_list: Some(friends),
@@ -90,7 +90,7 @@ impl FriendServiceRpc for Services {
 impl Services {
     fn try_add_friend(
         &self,
-        user: UserId,
+        Caller { user, terms }: Caller,
         request: &AddFriendRequest,
     ) -> Result<(FriendUser, u64), Failure> {
         let bad_id = || Failure::new(code::ADD_FRIEND_BAD_ID, "not the id of another user");
@@ -105,6 +105,7 @@ impl Services {
         let store_failed = |error| Failure::store(error, code::ADD_FRIEND_STORE);
         let added = self
             .store
+            .on(terms)
             .add_friend(user, friend, self.clients.friends_max);
         match added.map_err(store_failed)? {
             AddFriend::Added { stamp, friend_name } => {
@@ -131,13 +132,18 @@ impl Services {
         }
     }
 
-    fn try_delete_friend(&self, user: UserId, friend: i32) -> Result<u64, Failure> {
+    fn try_delete_friend(
+        &self,
+        Caller { user, terms }: Caller,
+        friend: i32,
+    ) -> Result<u64, Failure> {
         let bad_id = || Failure::new(code::DELETE_FRIEND_BAD_ID, "not the id of another user");
         let friend = UserId::new(friend).ok_or_else(bad_id)?;
         let conversation = ConversationId::pair(user, friend).ok_or_else(bad_id)?;
         let store_failed = |error| Failure::store(error, code::DELETE_FRIEND_STORE);
         match self
             .store
+            .on(terms)
             .delete_friend(user, friend)
             .map_err(store_failed)?
         {
@@ -155,8 +161,8 @@ impl Services {
         }
     }
 
-    fn try_fetch_friends(&self, user: UserId) -> Result<FriendList, Failure> {
-        let friends = self.store.friends(user)?;
+    fn try_fetch_friends(&self, Caller { user, terms }: Caller) -> Result<FriendList, Failure> {
+        let friends = self.store.on(terms).friends(user)?;
         let online = Online::of(&*self.bus, friends.iter().map(|friend| friend.id));
         Ok(convert::friend_list(&friends, &online))
     }

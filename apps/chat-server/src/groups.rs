@@ -7,10 +7,11 @@ use chat_proto::messages::{
     GroupServiceRpc, QuitGroupRequest, QuitGroupResponse, Rule,
 };
 use chat_store::{
-    ConversationId, CreateGroup, DeleteGroup, GroupId, JoinGroup, LeaveGroup, MessageKind, UserId,
+    ConversationId, CreateGroup, DeleteGroup, GroupId, JoinGroup, LeaveGroup, MessageKind,
 };
 use nexus_rpc::{CallContext, RpcError};
 
+use crate::caller::Caller;
 use crate::convert::{self, Online};
 use crate::{Services, caller, failure::Failure, input};
 
@@ -22,8 +23,8 @@ impl GroupServiceRpc for Services {
         call: &CallContext,
         request: CreateGroupRequest,
     ) -> Result<CreateGroupResponse, RpcError> {
-        let user = caller::user(call)?;
-        Ok(match self.try_create_group(user, &request) {
+        let caller = caller::caller(call, &self.clocks)?;
+        Ok(match self.try_create_group(caller, &request) {
             Ok(group) => CreateGroupResponse {
                 error_code: code::SUCCESS,
                 group: Some(group),
@@ -47,8 +48,8 @@ impl GroupServiceRpc for Services {
         call: &CallContext,
         request: AddGroupRequest,
     ) -> Result<AddGroupResponse, RpcError> {
-        let user = caller::user(call)?;
-        Ok(match self.try_join(user, request.group_id) {
+        let caller = caller::caller(call, &self.clocks)?;
+        Ok(match self.try_join(caller, request.group_id) {
             Ok((group, sequence)) => AddGroupResponse {
                 error_code: code::SUCCESS,
                 group: Some(group),
@@ -71,9 +72,9 @@ impl GroupServiceRpc for Services {
         call: &CallContext,
         request: QuitGroupRequest,
     ) -> Result<QuitGroupResponse, RpcError> {
-        let user = caller::user(call)?;
+        let caller = caller::caller(call, &self.clocks)?;
         let group_id = request.group_id;
-        Ok(match self.try_leave(user, group_id) {
+        Ok(match self.try_leave(caller, group_id) {
             Ok(sequence) => QuitGroupResponse {
                 error_code: code::SUCCESS,
                 group_id,
@@ -97,9 +98,9 @@ impl GroupServiceRpc for Services {
         call: &CallContext,
         request: DeleteGroupRequest,
     ) -> Result<DeleteGroupResponse, RpcError> {
-        let user = caller::user(call)?;
+        let caller = caller::caller(call, &self.clocks)?;
         let group_id = request.group_id;
-        Ok(match self.try_delete_group(user, group_id) {
+        Ok(match self.try_delete_group(caller, group_id) {
             Ok(sequence) => DeleteGroupResponse {
                 error_code: code::SUCCESS,
                 group_id,
@@ -123,8 +124,8 @@ impl GroupServiceRpc for Services {
         call: &CallContext,
         _request: FetchGroupsRequest,
     ) -> Result<FetchGroupsResponse, RpcError> {
-        let user = caller::user(call)?;
-        Ok(match self.try_fetch_groups(user) {
+        let caller = caller::caller(call, &self.clocks)?;
+        Ok(match self.try_fetch_groups(caller) {
             Ok(groups) => FetchGroupsResponse {
                 error_code: code::SUCCESS,
                 group_list: Some(groups),
@@ -145,7 +146,7 @@ impl GroupServiceRpc for Services {
 impl Services {
     fn try_create_group(
         &self,
-        user: UserId,
+        Caller { user, terms }: Caller,
         request: &CreateGroupRequest,
     ) -> Result<Group, Failure> {
         let limits = &self.clients;
@@ -160,6 +161,7 @@ impl Services {
         }
         let created = self
             .store
+            .on(terms)
             .create_group(user, &name, description, limits.groups_max)
             .map_err(|error| Failure::store(error, code::CREATE_GROUP_STORE))?;
         let CreateGroup::Created(group) = created else {
@@ -170,7 +172,11 @@ impl Services {
         Ok(self.group_with_states(&group))
     }
 
-    fn try_join(&self, user: UserId, group: i32) -> Result<(Group, u64), Failure> {
+    fn try_join(
+        &self,
+        Caller { user, terms }: Caller,
+        group: i32,
+    ) -> Result<(Group, u64), Failure> {
         let Some(id) = GroupId::new(group) else {
             return Err(Failure::new(
                 code::JOIN_BAD_ID,
@@ -180,6 +186,7 @@ impl Services {
         let store_failed = |error| Failure::store(error, code::JOIN_NO_GROUP);
         match self
             .store
+            .on(terms)
             .join_group(user, id, self.group_members_max, self.clients.groups_max)
             .map_err(store_failed)?
         {
@@ -197,7 +204,7 @@ impl Services {
         }
     }
 
-    fn try_leave(&self, user: UserId, group: i32) -> Result<u64, Failure> {
+    fn try_leave(&self, Caller { user, terms }: Caller, group: i32) -> Result<u64, Failure> {
         let Some(id) = GroupId::new(group) else {
             return Err(Failure::new(
                 code::LEAVE_BAD_ID,
@@ -205,7 +212,12 @@ impl Services {
             ));
         };
         let store_failed = |error| Failure::store(error, code::LEAVE_STORE);
-        match self.store.leave_group(user, id).map_err(store_failed)? {
+        match self
+            .store
+            .on(terms)
+            .leave_group(user, id)
+            .map_err(store_failed)?
+        {
             LeaveGroup::Left { stamp, members, .. } => {
                 let conversation = ConversationId::group(id);
                 self.announce(MessageKind::LeaveGroup, conversation, user, stamp, members);
@@ -215,7 +227,7 @@ impl Services {
         }
     }
 
-    fn try_delete_group(&self, user: UserId, group: i32) -> Result<u64, Failure> {
+    fn try_delete_group(&self, Caller { user, terms }: Caller, group: i32) -> Result<u64, Failure> {
         let Some(id) = GroupId::new(group) else {
             return Err(Failure::new(
                 code::DELETE_GROUP_BAD_ID,
@@ -223,7 +235,12 @@ impl Services {
             ));
         };
         let store_failed = |error| Failure::store(error, code::DELETE_GROUP_STORE);
-        match self.store.delete_group(user, id).map_err(store_failed)? {
+        match self
+            .store
+            .on(terms)
+            .delete_group(user, id)
+            .map_err(store_failed)?
+        {
             DeleteGroup::Deleted { stamp, mut members } => {
                 members.retain(|&member| member != user);
                 let conversation = ConversationId::group(id);
@@ -241,8 +258,8 @@ impl Services {
         }
     }
 
-    fn try_fetch_groups(&self, user: UserId) -> Result<GroupList, Failure> {
-        let groups = self.store.groups(user)?;
+    fn try_fetch_groups(&self, Caller { user, terms }: Caller) -> Result<GroupList, Failure> {
+        let groups = self.store.on(terms).groups(user)?;
         let members = groups
             .iter()
             .flat_map(|group| group.members.iter().map(|m| m.id));

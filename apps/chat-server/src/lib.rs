@@ -13,6 +13,7 @@
 //! | [`config`] | the node's TOML file, checked |
 //! | `gate` | who is let in: proxies |
 //! | `caller` | for whom it calls: the metadata that a proxy sends along |
+//! | `clocks` | how long calls were on their way |
 //! | `input` | what names, texts and passwords may be |
 //! | `limits` | what one client may do, and how often |
 //! | `password` | Argon2id, a few at a time |
@@ -27,6 +28,7 @@
 
 mod caller;
 mod chats;
+mod clocks;
 pub mod config;
 mod convert;
 mod credentials;
@@ -58,6 +60,7 @@ use nexus_net::{DrainReport, LoopGroup};
 use nexus_rpc::registry::Registry;
 use nexus_rpc::{HttpOptions, Pages, ProviderError, ProviderOptions, RpcProvider};
 
+use crate::clocks::Clocks;
 pub use crate::limits::ClientLimits;
 use crate::limits::Limits;
 pub use crate::password::PasswordCost;
@@ -174,6 +177,7 @@ pub(crate) struct Services {
     pub(crate) publisher: Publisher,
     pub(crate) passwords: Passwords,
     pub(crate) limits: Limits,
+    pub(crate) clocks: Clocks,
     pub(crate) clients: ClientLimits,
     pub(crate) login_policy: LoginPolicy,
     pub(crate) session_ttl: Duration,
@@ -218,6 +222,7 @@ impl ChatServer {
         let services = Arc::new(Services {
             publisher,
             limits: Limits::new(Arc::clone(&bus), options.clients.clone()),
+            clocks: Clocks::default(),
             store,
             bus,
             writer: Arc::clone(&writer),

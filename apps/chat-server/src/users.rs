@@ -3,19 +3,24 @@
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use chat_bus::{BusError, Claim, LoginNumber, LoginPolicy, NO_NUMBER, SessionRef, over_fact};
+use chat_bus::{
+    Attempt, BusError, Claim, ClaimOrder, LoginNumber, LoginPolicy, NO_NUMBER, SessionRef,
+    over_fact,
+};
 use chat_proto::ids::code;
 use chat_proto::messages::{
-    AcknowledgeRequest, AcknowledgeResponse, ConversationAck, FetchHistoryRequest,
-    FetchHistoryResponse, FetchPendingRequest, FetchPendingResponse, FindUserRequest,
-    FindUserResponse, LoginReply, LoginRequest, LoginResponse, LogoutRequest, LogoutResponse,
-    OfflineMessageList, RegisterRequest, RegisterResponse, ResumeRequest, User, UserServiceRpc,
+    AcknowledgeRequest, AcknowledgeResponse, FetchHistoryRequest, FetchHistoryResponse,
+    FetchPendingRequest, FetchPendingResponse, FindUserRequest, FindUserResponse, LoginReply,
+    LoginRequest, LoginResponse, LogoutRequest, LogoutResponse, OfflineMessageList,
+    RegisterRequest, RegisterResponse, ResumeRequest, User, UserServiceRpc,
 };
 use chat_store::{
     Ack, ConversationId, Mark, Overview, PendingPage, PendingScope, SessionToken, TokenHash, UserId,
 };
 use nexus_rpc::{CallContext, RpcError};
 
+use crate::caller::Caller;
+use crate::clocks::Asked;
 use crate::convert::{self, Online};
 use crate::publisher::End;
 use crate::token::Token;
@@ -34,7 +39,9 @@ impl UserServiceRpc for Services {
         call: &CallContext,
         request: RegisterRequest,
     ) -> Result<RegisterResponse, RpcError> {
-        Ok(match self.try_register(caller::address(call)?, &request) {
+        let asked = self.clocks.asked(call)?;
+        let registered = self.try_register(caller::address(call)?, asked, &request);
+        Ok(match registered {
             Ok(user) => RegisterResponse {
                 error_code: code::SUCCESS,
                 user_id: user.get(),
@@ -76,22 +83,24 @@ impl UserServiceRpc for Services {
     }
 
     fn login(&self, call: &CallContext, request: LoginRequest) -> Result<LoginReply, RpcError> {
+        let asked = self.clocks.asked(call)?;
         let (session, address) = (caller::session(call)?, caller::address(call)?);
         let user = match self.authenticate(address, &request) {
             Ok(user) => user,
             Err(failure) => return Ok(not_begun(failure, "login")),
         };
-        let reply = self.try_login(session, &user, &request);
+        let reply = self.try_login(session, asked, &user, &request);
         Ok(reply.unwrap_or_else(|failure| not_logged_in(failure, "login")))
     }
 
     fn resume(&self, call: &CallContext, request: ResumeRequest) -> Result<LoginReply, RpcError> {
+        let asked = self.clocks.asked(call)?;
         let (session, address) = (caller::session(call)?, caller::address(call)?);
         let (owner, token) = match self.recognise(address, &request) {
             Ok(holder) => holder,
             Err(failure) => return Ok(not_begun(failure, "resume")),
         };
-        let reply = self.try_resume(session, &owner.user, &token, &request.received);
+        let reply = self.try_resume(session, asked, &owner.user, &token, &request);
         Ok(reply.unwrap_or_else(|failure| not_logged_in(failure, "resume")))
     }
 
@@ -143,8 +152,9 @@ impl UserServiceRpc for Services {
         call: &CallContext,
         request: FetchPendingRequest,
     ) -> Result<FetchPendingResponse, RpcError> {
-        let user = caller::user(call)?;
-        Ok(match self.try_fetch_pending(user, &request) {
+        let caller = caller::caller(call, &self.clocks)?;
+        let user = caller.user;
+        Ok(match self.try_fetch_pending(caller, &request) {
             Ok(page) => FetchPendingResponse {
                 error_code: code::SUCCESS,
                 pushes: page
@@ -170,9 +180,9 @@ impl UserServiceRpc for Services {
         call: &CallContext,
         request: FetchHistoryRequest,
     ) -> Result<FetchHistoryResponse, RpcError> {
-        let user = caller::user(call)?;
+        let caller = caller::caller(call, &self.clocks)?;
         Ok(self
-            .try_fetch_history(user, &request)
+            .try_fetch_history(caller, &request)
             .unwrap_or_else(|failure| {
                 let (error_code, error_text) = failure.into_parts("fetch history");
                 FetchHistoryResponse {
@@ -188,27 +198,42 @@ impl Services {
     fn try_login(
         &self,
         session: SessionRef,
+        asked: Asked,
         user: &chat_store::User,
         request: &LoginRequest,
     ) -> Result<LoginReply, Failure> {
+        self.check_up_to_date(user.id, session, asked)?;
         // Before the claim: a resume looks at its token once more when it has claimed. So either it finds the
         // token gone, or the claim below comes after its own and ends it. But a login that may be refused
         // must not end a token.
-        if self.is_given_up(session) {
-            return Err(given_up());
-        }
         let (number, begun) = match self.login_policy {
             LoginPolicy::NewerWins => {
-                let begun = self.begin_login(user.id, request)?;
+                let begun = self.begin_login(user.id, asked, request)?;
                 (begun.number, Some(begun))
             }
-            // A number all the same: a resume with the token of before must not come after this.
-            LoginPolicy::OlderWins => (self.store.renew_login(user.id, user.last_login)?, None),
+            // A number all the same: a resume with the token of before must not come after this. But it is not drawn
+            // for a login that is refused: the session that stays is then of an older one, and could do nothing more.
+            LoginPolicy::OlderWins if self.is_online(user.id) => return Err(already_online()),
+            LoginPolicy::OlderWins => (self.renew_login(user.id, asked, user.last_login)?, None),
         };
-        let claimed = self.claim(user.id, session, number, self.login_policy, End::NewerLogin)?;
+        let claim = Claiming {
+            user: user.id,
+            session,
+            asked,
+            attempt: Attempt::default(),
+        };
+        let claimed = self.claim(claim, number, self.login_policy, End::NewerLogin);
+        if begun.is_none()
+            && claimed
+                .as_ref()
+                .is_err_and(|failure| failure.is(code::LOGIN_ALREADY_ONLINE))
+        {
+            self.store.withdraw_login(user.id, number)?;
+        }
+        let claimed = claimed?;
         let begun = match begun {
             Some(begun) => Ok(begun),
-            None => self.begin_login(user.id, request),
+            None => self.begin_login(user.id, asked, request),
         };
         let reply = begun.and_then(|begun| {
             let mut reply = self.login_answer(user, &[])?;
@@ -227,27 +252,37 @@ impl Services {
     fn try_resume(
         &self,
         session: SessionRef,
+        asked: Asked,
         user: &chat_store::User,
         token: &TokenHash,
-        received: &[ConversationAck],
+        request: &ResumeRequest,
     ) -> Result<LoginReply, Failure> {
         let policy = LoginPolicy::NewerWins;
         let number = match user.last_login {
             // From before there were numbers. Without one the bus could not put it before or after others.
-            NO_NUMBER => self.store.renew_login(user.id, NO_NUMBER)?,
+            NO_NUMBER => self.renew_login(user.id, asked, NO_NUMBER)?,
             number => number,
         };
+        let claim = Claiming {
+            user: user.id,
+            session,
+            asked,
+            attempt: Attempt {
+                run: request.client_run,
+                number: request.attempt,
+            },
+        };
         // Whatever the policy: the connection that is still there is that of the same session.
-        let claimed = self.claim(user.id, session, number, policy, End::Resumed)?;
+        let claimed = self.claim(claim, number, policy, End::Resumed)?;
         let login_number = match claimed {
             Some(number) => number,
             // The proxy brings it to the bus later, and a connection from before as well: this is the newer one.
-            None => self.store.renew_login(user.id, number)?,
+            None => self.renew_login(user.id, asked, number)?,
         };
         // Once more: a login with the password may have come between.
         let reply = self.token_owner(user.id, token).and_then(|owner| {
             self.extend_token(user.id, token, owner.expires_at_ms)?;
-            let received = convert::received(user.id, received);
+            let received = convert::received(user.id, &request.received);
             let reply = self.login_answer(&owner.user, &received)?;
             Ok(LoginReply {
                 unclaimed: claimed.is_none(),
@@ -265,29 +300,42 @@ impl Services {
     /// so neither whether the user is. The proxy restores the session when the bus is back, and fetches until then.
     fn claim(
         &self,
-        user: UserId,
-        session: SessionRef,
+        claiming: Claiming,
         mut number: LoginNumber,
         policy: LoginPolicy,
         end: End,
     ) -> Result<Option<LoginNumber>, Failure> {
-        let mut claim = self.bus.claim(user.get(), session, number.into(), policy);
-        if let Ok(Claim::Outdated { latest }) = claim {
+        let Claiming {
+            user,
+            session,
+            asked,
+            attempt,
+        } = claiming;
+        let claim = |login| {
+            let order = ClaimOrder {
+                login,
+                attempt,
+                waited: asked.waited(),
+            };
+            self.bus.claim(user.get(), session, order, policy)
+        };
+        let mut claimed = claim(number);
+        if let Ok(Claim::Outdated { latest }) = claimed {
             let last = self.store.user(user)?.map_or(0, |user| user.last_login);
             if last <= number {
                 // The database has lost the later logins: numbers go on where they were.
-                number = self.store.renew_login(user, latest)?;
-                claim = self.bus.claim(user.get(), session, number.into(), policy);
+                number = self.renew_login(user, asked, latest)?;
+                claimed = claim(number);
             }
         }
-        match claim {
+        match claimed {
             Ok(Claim::Granted { replaced }) => {
                 for replaced in replaced {
                     self.publisher.end_session(user, replaced, end);
                 }
                 Ok(Some(number))
             }
-            Ok(Claim::Refused) => Err(Failure::new(code::LOGIN_ALREADY_ONLINE, "already online")),
+            Ok(Claim::Refused) => Err(already_online()),
             Ok(Claim::Outdated { .. }) => Err(Failure::new(
                 code::UNAVAILABLE,
                 "a later login was quicker, try again",
@@ -295,15 +343,53 @@ impl Services {
             Ok(Claim::Over) => Err(given_up()),
             Err(error @ BusError::Unavailable { .. }) => {
                 failure::note_bus(&error);
-                Ok(None)
+                match asked.waited().is_zero() {
+                    true => Ok(None),
+                    // Nobody knows whether a later one has been quicker.
+                    false => Err(given_up()),
+                }
             }
             Err(error) => Err(error.into()),
         }
     }
 
-    /// Whether the proxy has given the login up while it was on its way. While the bus is away nobody knows.
-    fn is_given_up(&self, session: SessionRef) -> bool {
-        self.bus.remembers(&over_fact(session)).unwrap_or(false)
+    /// Before a login changes anything: it has not been given up, nor has the user come by another way since it was asked
+    /// for. While the bus is away nobody knows; then only one that has not waited goes on.
+    fn check_up_to_date(
+        &self,
+        user: UserId,
+        session: SessionRef,
+        asked: Asked,
+    ) -> Result<(), Failure> {
+        let waited = asked.waited();
+        let overtaken = match waited.is_zero() {
+            true => false,
+            false => self
+                .bus
+                .claimed_since(user.get(), waited)
+                .inspect_err(failure::note_bus)
+                .unwrap_or(true),
+        };
+        let is_over = || self.bus.remembers(&over_fact(session)).unwrap_or(false);
+        match overtaken || is_over() {
+            true => Err(given_up()),
+            false => Ok(()),
+        }
+    }
+
+    /// While the bus is away nobody is.
+    fn is_online(&self, user: UserId) -> bool {
+        let places = self.bus.locate(&[user.get()]);
+        places.is_ok_and(|places| places.iter().any(Option::is_some))
+    }
+
+    fn renew_login(
+        &self,
+        user: UserId,
+        asked: Asked,
+        beyond: LoginNumber,
+    ) -> Result<LoginNumber, Failure> {
+        Ok(self.store.on(asked.terms()).renew_login(user, beyond)?)
     }
 
     /// Takes the presence back when the login that it was for has failed.
@@ -321,7 +407,12 @@ impl Services {
     }
 
     /// A login with the password ends what was before, so also the token of that.
-    fn begin_login(&self, user: UserId, request: &LoginRequest) -> Result<Begun, Failure> {
+    fn begin_login(
+        &self,
+        user: UserId,
+        asked: Asked,
+        request: &LoginRequest,
+    ) -> Result<Begun, Failure> {
         let now = now_ms();
         let token = match request.wants_session_token {
             true => Some(Token::random().map_err(Failure::internal)?),
@@ -331,7 +422,8 @@ impl Services {
             hash: token.hash(),
             expires_at_ms: self.expiry_ms(now),
         });
-        let number = self.store.begin_login(user, stored.as_ref())?;
+        let store = self.store.on(asked.terms());
+        let number = store.begin_login(user, stored.as_ref())?;
         if let Err(error) = self.store.delete_expired_tokens(now, EXPIRED_PER_LOGIN) {
             log::warn!("expired session tokens are left for later: {error}");
         }
@@ -400,11 +492,15 @@ impl Services {
 
     /// A connection that closed comes without a token: its session may be resumed.
     fn try_logout(&self, user: UserId, session: SessionRef, token: &Bytes) -> Result<(), Failure> {
-        if let Some(token) = Token::read(token) {
+        let token = Token::read(token);
+        // A session that was replaced must not end the presence of the other, nor, when that goes on with the same
+        // token, what that will come back with. While the bus is away nobody knows.
+        let released = self.bus.release(user.get(), session);
+        let is_replaced = matches!(released, Ok(false)) && self.is_online(user);
+        if let Some(token) = token.filter(|_| !is_replaced) {
             self.store.end_token(user, &token.hash())?;
         }
-        // A session that was replaced by a newer login must not end that one's presence.
-        if self.bus.release(user.get(), session)? {
+        if released? {
             self.store.set_last_offline(user, now_ms())?;
         }
         Ok(())
@@ -412,7 +508,7 @@ impl Services {
 
     fn try_fetch_pending(
         &self,
-        user: UserId,
+        Caller { user, terms }: Caller,
         request: &FetchPendingRequest,
     ) -> Result<PendingPage, Failure> {
         let after: Vec<Mark> = request
@@ -430,18 +526,19 @@ impl Services {
             true => PendingScope::All,
             false => PendingScope::Named,
         };
-        Ok(self.store.pending(user, &after, scope, self.pending_page)?)
+        let store = self.store.on(terms);
+        Ok(store.pending(user, &after, scope, self.pending_page)?)
     }
 
     fn try_fetch_history(
         &self,
-        user: UserId,
+        Caller { user, terms }: Caller,
         request: &FetchHistoryRequest,
     ) -> Result<FetchHistoryResponse, Failure> {
         let invalid = || Failure::new(code::INVALID, "name one friend or one group");
         let wanted = request.conversation.unwrap_or_default();
         let conversation = convert::named(user, &wanted).ok_or_else(invalid)?;
-        let place = self.store.conversations(user)?;
+        let place = self.store.on(terms).conversations(user)?;
         let Some(place) = place
             .iter()
             .find(|place| place.conversation == conversation)
@@ -473,6 +570,19 @@ struct Begun {
     token: Option<Token>,
 }
 
+/// What a login or a resume claims.
+#[derive(Clone, Copy)]
+struct Claiming {
+    user: UserId,
+    session: SessionRef,
+    asked: Asked,
+    attempt: Attempt,
+}
+
+fn already_online() -> Failure {
+    Failure::new(code::LOGIN_ALREADY_ONLINE, "already online")
+}
+
 /// A login that its proxy waits for no more.
 fn given_up() -> Failure {
     Failure::new(code::UNAVAILABLE, "it took too long, try again")
@@ -488,6 +598,7 @@ fn not_begun(failure: Failure, operation: &str) -> LoginReply {
 
 /// The answer to a login, or to a resume, that failed.
 fn not_logged_in(failure: Failure, operation: &str) -> LoginReply {
+    let failure = failure.repeatable();
     let reason = failure.reason();
     let (error_code, error_text) = failure.into_parts(operation);
     LoginReply {

@@ -268,6 +268,7 @@ impl WireClient {
             session_token: token.clone(),
             acknowledges: true,
             received: received.collect(),
+            ..Default::default()
         };
         let answer: LoginResponse =
             self.request(MessageId::RESUME, &request, MessageId::RESUME_ANSWER);

@@ -178,6 +178,7 @@ impl Request {
                 session_token: token.secret().clone(),
                 acknowledges: true,
                 received: acks(received.iter().copied()),
+                ..Default::default()
             }
             .encode_to_vec(),
             Self::Logout => proto::LogoutRequest {

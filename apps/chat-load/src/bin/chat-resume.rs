@@ -188,6 +188,7 @@ fn resume(user: &User) -> ResumeRequest {
         session_token: user.token.clone(),
         acknowledges: true,
         received: Vec::new(),
+        ..Default::default()
     }
 }
 

@@ -12,8 +12,8 @@ use nexus_net::Connection;
 use prost::Message as _;
 
 use super::{
-    Active, NOT_LOGGED_IN, Session, SessionMailbox, Shared, State, Timer, ToSession, UNREADABLE,
-    notice,
+    Active, NOT_LOGGED_IN, Session, SessionMailbox, Shared, SignOut, State, Timer, ToSession,
+    UNREADABLE, notice,
 };
 use crate::delivery::Fetched;
 use crate::directory::SessionId;
@@ -195,6 +195,12 @@ impl Active {
         call.on_complete(move |result| {
             let answer = match result {
                 Ok(reply) if reply.message.error_code == code::SUCCESS => Some(reply.message),
+                Ok(reply) if reply.message.error_code == code::NOT_LOGGED_IN => {
+                    let reason = SignOut::NewerLogin;
+                    // Refused if the connection has ended.
+                    let _ = mailbox.send(ToSession::SignOut { session, reason });
+                    return;
+                }
                 Ok(reply) => {
                     let code = reply.message.error_code;
                     log::debug!(

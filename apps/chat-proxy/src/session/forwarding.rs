@@ -2,8 +2,10 @@
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::time::Instant;
 
 use chat_proto::conversation::ConversationId;
+use chat_proto::ids::code;
 use chat_proto::messages::{RegisterRequest, RequestFrame};
 use nexus_net::Connection;
 use nexus_rpc::Backup;
@@ -28,13 +30,19 @@ impl Session {
         let Ok(request) = RegisterRequest::decode(frame.content) else {
             return refuse(conn, UNREADABLE);
         };
+        let services = Arc::clone(&self.shared.services);
+        let options = services.anonymous(self.guard.address());
+        let Some(options) = services.in_time(options, self.asked) else {
+            return refuse(conn, (Failure::TOO_LATE.code, Failure::TOO_LATE.text));
+        };
         self.in_flight += 1;
         let mailbox = Arc::clone(&self.mailbox);
-        let services = &self.shared.services;
-        let call = request.call(services, services.anonymous(self.guard.address()));
+        let called = Instant::now();
+        let call = request.call(&services, options);
         call.on_complete(move |result| {
             let answer = result.map(|reply| reply.message).unwrap_or_else(|error| {
-                let failure = Failure::of(&error, RegisterRequest::NAME, None);
+                let failure = services.failure(&error, RegisterRequest::NAME, None, called);
+                let failure = failure.of_change();
                 RegisterRequest::refusal(failure.code, failure.text)
             });
             // Refused if the connection has ended: nobody waits for the answer.
@@ -43,6 +51,7 @@ impl Session {
                 session: None,
                 conversation: None,
                 own: None,
+                displaced: false,
             }));
         });
     }
@@ -66,12 +75,24 @@ impl Session {
                 self.in_flight += 1;
                 let conversation = request.conversation(active.user);
                 let (shared, mailbox) = (&self.shared, &self.mailbox);
-                active.call_in_turn(shared, mailbox, request, request_id, conversation);
+                let place = Place {
+                    request_id,
+                    conversation,
+                    asked: self.asked,
+                };
+                active.call_in_turn(shared, mailbox, request, place);
                 return;
             }
         };
         refuse::<R>(conn, request_id, refused.0, refused.1);
     }
+}
+
+/// Where a request stands, and what is to be known of it for its answer.
+struct Place {
+    request_id: u64,
+    conversation: Option<ConversationId>,
+    asked: Instant,
 }
 
 impl Active {
@@ -81,21 +102,22 @@ impl Active {
         shared: &Arc<Shared>,
         mailbox: &SessionMailbox,
         request: R,
-        request_id: u64,
-        conversation: Option<ConversationId>,
+        place: Place,
     ) {
+        let Place {
+            request_id,
+            conversation,
+            asked,
+        } = place;
         let (me, session, mut options) = (self.user, self.session, self.options.clone());
-        if request.is_repeatable() {
+        let is_repeatable = request.is_repeatable();
+        if is_repeatable {
             options.idempotent = Some(true);
             options.backup = Backup::After(BACKUP_AFTER);
         }
         let (services, mailbox) = (Arc::clone(&shared.services), Arc::clone(mailbox));
         let call = move || {
-            request.call(&services, options).on_complete(move |result| {
-                let answer = result.map(|reply| reply.message).unwrap_or_else(|error| {
-                    let failure = Failure::of(&error, R::NAME, Some(session));
-                    R::refusal(failure.code, failure.text)
-                });
+            let answered = move |answer: R::Answer| {
                 let sequence = R::sequence(&answer);
                 let own = conversation
                     .or_else(|| R::opened(me, &answer))
@@ -111,6 +133,22 @@ impl Active {
                     session: Some(session),
                     conversation,
                     own,
+                    displaced: R::error_code(&answer) == code::NOT_LOGGED_IN,
+                }));
+            };
+            let Some(options) = services.in_time(options, asked) else {
+                let late = Failure::TOO_LATE;
+                return answered(R::refusal(late.code, late.text));
+            };
+            let called = Instant::now();
+            request.call(&services, options).on_complete(move |result| {
+                answered(result.map(|reply| reply.message).unwrap_or_else(|error| {
+                    let failure = services.failure(&error, R::NAME, Some(session), called);
+                    let failure = match R::READS || is_repeatable {
+                        true => failure,
+                        false => failure.of_change(),
+                    };
+                    R::refusal(failure.code, failure.text)
                 }));
             });
         };

@@ -7,7 +7,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chat_proto::conversation::UserId;
@@ -32,6 +32,9 @@ const TWICE: Refusal = (
     code::ALREADY_LOGGED_IN,
     "this connection has logged in already",
 );
+
+/// Its client has given it up, or has come back by another way: it must not end what has begun since.
+const TOO_LATE: Refusal = (Failure::TOO_LATE.code, Failure::TOO_LATE.text);
 
 /// A request that opens a session: with the password, or with the token of an earlier login.
 pub(super) trait Opening: Message + Default {
@@ -113,6 +116,7 @@ impl Opening for ResumeRequest {
 pub(crate) struct Answer {
     user: Option<UserId>,
     session: SessionId,
+    called: Instant,
     request_id: u64,
     id: MessageId,
     result: Result<LoginReply, RpcError>,
@@ -189,6 +193,7 @@ impl Session {
         self.state = State::LoggingIn(Box::new(LoggingIn {
             user: None,
             session,
+            asked: self.asked,
             acknowledges: request.acknowledges(),
             token,
             received,
@@ -197,19 +202,31 @@ impl Session {
         }));
         match request.by_name() {
             Ok(login) => self.find_user(login, session, request_id),
-            Err(request) => self.call_login(&request, session, request_id),
+            Err(request) => self.call_login(conn, &request, session, request_id),
         }
     }
 
     /// Calls the service for the login that is under way.
     pub(super) fn call_login<R: Opening>(
         &mut self,
+        conn: &mut Connection<'_>,
         request: &R,
         session: SessionId,
         request_id: u64,
     ) {
         let (user, id) = (UserId::new(request.user_id()), R::ANSWER_ID);
-        if let (Some(user), State::LoggingIn(pending)) = (user, &mut self.state) {
+        let State::LoggingIn(pending) = &mut self.state else {
+            return;
+        };
+        let services = Arc::clone(&self.shared.services);
+        let options = services.login(session, self.guard.address());
+        let Some(options) = services.in_time(options, pending.asked) else {
+            self.request_ended();
+            self.state = State::Anonymous;
+            refuse_login(conn, id, request_id, TOO_LATE);
+            return self.when_idle(conn);
+        };
+        if let Some(user) = user {
             pending.user = Some(user);
             // Before the call: a message may be pushed as soon as the service has looked.
             self.shared
@@ -217,13 +234,14 @@ impl Session {
                 .insert(user.get(), session, &self.mailbox);
         }
         let (shared, mailbox) = (Arc::clone(&self.shared), Arc::clone(&self.mailbox));
-        let options = shared.services.login(session, self.guard.address());
-        let call = request.call(&shared.services, options);
+        let called = Instant::now();
+        let call = request.call(&services, options);
         call.on_complete(move |result| {
             let result = result.map(|reply| reply.message);
             let answer = Answer {
                 user,
                 session,
+                called,
                 request_id,
                 id,
                 result,
@@ -256,7 +274,8 @@ impl Session {
                     self.shared.directory.remove(user.get(), pending.session);
                 }
                 let (id, request_id) = (answer.id, answer.request_id);
-                conn.send(answer_frame(id, request_id, &refused(answer)));
+                let refused = refused(&self.shared.services, answer);
+                conn.send(answer_frame(id, request_id, &refused));
             }
         }
         self.when_idle(conn);
@@ -297,7 +316,7 @@ impl Session {
         let mut active = Box::new(Active {
             user,
             session,
-            options: self.shared.services.session(user.get(), session),
+            options: self.shared.services.session(user.get(), session, login),
             acknowledges,
             token: match token.is_empty() {
                 true => Bytes::copy_from_slice(&response.session_token),
@@ -339,7 +358,7 @@ impl Session {
 }
 
 /// The answer to a login that failed.
-fn refused(answer: Answer) -> LoginResponse {
+fn refused(services: &Services, answer: Answer) -> LoginResponse {
     let failed = |code, text: &str| LoginResponse {
         error_code: code,
         error_text: text.to_owned(),
@@ -358,7 +377,8 @@ fn refused(answer: Answer) -> LoginResponse {
             failed(code::INTERNAL, "the service failed")
         }
         Err(error) => {
-            let failure = Failure::of(&error, "LoginRequest", Some(answer.session));
+            let session = Some(answer.session);
+            let failure = services.failure(&error, "LoginRequest", session, answer.called);
             failed(failure.code, failure.text)
         }
     }

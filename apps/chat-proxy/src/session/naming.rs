@@ -64,7 +64,7 @@ impl Session {
         let refused = match result {
             Ok(found) if found.error_code == code::SUCCESS => {
                 login.user_id = found.user_id;
-                return self.call_login(&login, session, request_id);
+                return self.call_login(conn, &login, session, request_id);
             }
             Ok(found) => LoginResponse {
                 error_code: found.error_code,

@@ -1,6 +1,7 @@
 //! What a connection is at, and what belongs to its login.
 
 use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::time::Instant;
 
 use bytes::Bytes;
 use chat_bus::Bucket;
@@ -27,6 +28,8 @@ pub(super) enum State {
 pub(super) struct LoggingIn {
     pub(super) user: Option<UserId>,
     pub(super) session: SessionId,
+    /// When the client sent it, at the earliest.
+    pub(super) asked: Instant,
     pub(super) acknowledges: bool,
     /// Of a resume: the token, and what the client has.
     pub(super) token: Bytes,

@@ -217,7 +217,7 @@ fn a_message_that_was_stored_after_its_sender_was_told_otherwise_leaves_no_gap()
     setting.fake.script(|state| state.hold_chats = true);
     let (id, answer_id) = (MessageId::FRIEND_CHAT, MessageId::FRIEND_CHAT_ANSWER);
     let answer: FriendChatResponse = ann.ask(id, &chat(1, 2, "hello"), answer_id);
-    assert_eq!(answer.error_code, code::UNAVAILABLE);
+    assert_eq!(answer.error_code, code::UNCERTAIN);
     setting.fake.release_chats();
     assert_eq!(bob.expect_push(), 1);
     let answer: FriendChatResponse = bob.ask(id, &chat(2, 1, "hello"), answer_id);

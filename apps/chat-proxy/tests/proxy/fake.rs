@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 use chat_bus::{Bus, Claim, LoginPolicy, ProxyId, SessionRef};
+use chat_proto::call_time::CallTime;
 use chat_proto::client_address::ClientAddress;
 use chat_proto::conversation::{ConversationId, UserId};
 use chat_proto::ids::{MessageId, code, metadata};
@@ -54,6 +55,10 @@ pub(crate) struct State {
     pub(crate) held: Vec<(FriendChatRequest, Responder<FriendChatResponse>)>,
     /// Chats are answered with a failure of the service.
     pub(crate) fail_chats: bool,
+    /// Chats are answered so, if it is a number, and what is pending as well.
+    pub(crate) refuse_with: Option<i32>,
+    /// Chats of this epoch come too late.
+    pub(crate) late_epoch: Option<u32>,
     /// Messages of one page of what is pending.
     pub(crate) page: usize,
     /// What the last resume said that the client has.
@@ -96,6 +101,8 @@ pub(crate) struct Call {
     pub(crate) proxy: Option<u64>,
     pub(crate) session: Option<u64>,
     pub(crate) address: Option<ClientAddress>,
+    pub(crate) login: Option<u64>,
+    pub(crate) time: Option<CallTime>,
 }
 
 impl Fake {
@@ -174,6 +181,8 @@ impl Fake {
             proxy: metadata.get(metadata::PROXY).expect("an id"),
             session: metadata.get(metadata::SESSION).expect("an id"),
             address: metadata.get(metadata::ADDRESS).expect("an address"),
+            login: metadata.get(metadata::LOGIN).expect("a number"),
+            time: metadata.get(metadata::TIME).expect("a time"),
         };
         self.script(|state| state.calls.push(call));
     }
@@ -238,6 +247,12 @@ impl Fake {
         let (from, to) = parties(request);
         if self.state.lock().fail_chats {
             return responder.complete(Err(RpcError::internal("as scripted")));
+        }
+        if let Some(error_code) = self.script(|state| state.refuse_with) {
+            return responder.complete(Ok(FriendChatResponse {
+                error_code,
+                ..Default::default()
+            }));
         }
         let sequence = self.commit(from, to);
         responder.complete(Ok(FriendChatResponse {
@@ -434,7 +449,7 @@ impl UserServiceRpc for Fake {
         let user = call.metadata().require(metadata::USER).expect("sent");
         let state = self.state.lock();
         let mut answer = FetchPendingResponse {
-            error_code: code::SUCCESS,
+            error_code: state.refuse_with.unwrap_or(code::SUCCESS),
             ..Default::default()
         };
         for (&conversation, log) in state.log.iter().filter(|(c, _)| is_of(**c, user)) {
@@ -483,6 +498,11 @@ impl OneChatServiceRpc for Fake {
         responder: Responder<FriendChatResponse>,
     ) {
         self.note("friend_chat", &call);
+        let epoch = call.metadata().get(metadata::TIME).expect("a time");
+        let late = self.script(|state| state.late_epoch);
+        if late.is_some() && epoch.map(|time| time.epoch) == late {
+            return responder.complete(Err(RpcError::new(metadata::TOO_LATE, "as scripted")));
+        }
         let hold = self.script(|state| state.hold_chats);
         match hold {
             true => self.script(|state| state.held.push((request, responder))),

@@ -14,6 +14,7 @@ fn resume_request(user_id: i32, received: Vec<ConversationAck>) -> ResumeRequest
         session_token: token(user_id),
         acknowledges: true,
         received,
+        ..Default::default()
     }
 }
 

@@ -3,6 +3,7 @@
 mod callers;
 mod credentials;
 mod groups;
+mod late_calls;
 mod messages;
 mod sessions;
 mod two_servers;
@@ -188,6 +189,7 @@ impl Setting {
             session_token: token.clone(),
             acknowledges: true,
             received,
+            ..Default::default()
         };
         let call = self.users().resume_with(&request, of(user_id, session));
         call.wait().unwrap().message.response.unwrap()

@@ -336,6 +336,7 @@ fn a_newer_login_elsewhere_signs_out_for_good() {
     let reason = "signed in elsewhere".to_owned();
     let notice = proto::SignedOut {
         reason: reason.clone(),
+        ..Default::default()
     };
     rig.answer(0, Id::SIGNED_OUT, &notice);
     assert!(!rig.is_open);

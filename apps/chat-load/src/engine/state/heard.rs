@@ -234,7 +234,7 @@ impl State {
                     self.waiting += 1;
                 }
             }
-            code::UNAVAILABLE | code::RATE_LIMITED | code::INTERNAL => {
+            code::UNAVAILABLE | code::RATE_LIMITED | code::INTERNAL | code::UNCERTAIN => {
                 if letter.again_us.is_none() {
                     user.again += 1;
                 }
