@@ -127,6 +127,7 @@ impl ChatClient {
         self.request(Request::Resume {
             token: token.clone(),
             received: Vec::new(),
+            attempt: 0,
         })
     }
 

@@ -74,7 +74,7 @@ impl Shared {
             commands: Mutex::new(Some(Vec::new())),
             driver: Mutex::new(Driver {
                 frame_bytes_max: options.frame_bytes_max,
-                state: State::new(options),
+                state: State::new(options, rand::random_range(1..=u64::MAX)),
                 sink,
                 conn: None,
                 stuck: None,

@@ -12,7 +12,11 @@ use crate::model::Answer;
 use crate::{ChatError, Event};
 
 impl State {
-    pub(super) fn call(&mut self, now: Instant, request: Request, origin: Origin) -> u64 {
+    pub(super) fn call(&mut self, now: Instant, mut request: Request, origin: Origin) -> u64 {
+        if let Request::Resume { attempt, .. } = &mut request {
+            self.attempts += 1;
+            *attempt = self.attempts;
+        }
         let timeout = match request {
             Request::Send { .. } => self.options.send_timeout,
             _ => self.options.request_timeout,
@@ -79,7 +83,7 @@ impl State {
         let user = me.map(|me| me.user);
         let content = call
             .request
-            .encode(user, me.map_or("", |me| me.name.as_str()));
+            .encode(user, me.map_or("", |me| me.name.as_str()), self.run);
         match call.request {
             Request::Login { .. } | Request::Resume { .. } if self.session == Session::Out => {
                 self.session = Session::SigningIn;

@@ -104,7 +104,8 @@ fn may_pass(result: &Result<(Answer, Effect), ChatError>) -> bool {
     matches!(
         result,
         Err(ChatError::Refused {
-            code: code::UNAVAILABLE | code::RATE_LIMITED,
+            // A send has an id: it is stored once, however often it comes.
+            code: code::UNAVAILABLE | code::RATE_LIMITED | code::UNCERTAIN,
             ..
         })
     )

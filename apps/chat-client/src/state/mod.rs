@@ -77,6 +77,11 @@ pub(crate) struct State {
     /// Resuming after a refusal: how many there were, and when it is due.
     resume_failures: u32,
     resume_at: Option<Instant>,
+    /// Attempts to resume that this client has made, and who counts them: random.
+    attempts: u64,
+    run: u64,
+    /// When the session last went on on another connection.
+    displaced_at: Option<Instant>,
     /// Whose `windows` are.
     windows_of: Option<UserId>,
     windows: HashMap<Conversation, Window>,
@@ -143,7 +148,8 @@ enum Origin {
 }
 
 impl State {
-    pub(crate) fn new(options: ClientOptions) -> Self {
+    /// `run` is another one for each client of a user, ever.
+    pub(crate) fn new(options: ClientOptions, run: u64) -> Self {
         Self {
             options,
             link: Link::Down { failures: 0 },
@@ -151,6 +157,9 @@ impl State {
             me: None,
             resume_failures: 0,
             resume_at: None,
+            attempts: 0,
+            run,
+            displaced_at: None,
             windows_of: None,
             windows: HashMap::new(),
             fills: BTreeSet::new(),
@@ -245,10 +254,10 @@ impl State {
             MessageId::ERROR => self.handle_error(now, frame),
             MessageId::SIGNED_OUT => {
                 let notice = proto::SignedOut::decode(frame.content).unwrap_or_default();
-                // The server closes as well; a new login must not have to wait for that.
-                self.outputs.push_back(Output::Reset);
-                self.expect_end();
-                self.sign_out(notice.reason);
+                match notice.resumed {
+                    true => self.displaced(now, notice.reason),
+                    false => self.ended_by_server(notice.reason),
+                }
             }
             id if (MessageId::RECV_FRIEND.0..=MessageId::RECV_DELETE_GROUP.0).contains(&id.0) => {
                 match wire::pushed(id, frame.content) {

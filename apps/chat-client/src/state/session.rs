@@ -1,14 +1,17 @@
 //! Who is signed in: signing in, going on after a lost link, and signing out.
 
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use chat_proto::conversation::UserId;
 use chat_proto::ids::code;
 
 use super::wire::{Effect, Request};
-use super::{Call, Link, Origin, Stage, State, signed_out};
+use super::{Call, Link, Origin, Output, Stage, State, signed_out};
 use crate::model::Answer;
 use crate::{ChatError, Event, SessionToken};
+
+/// A session that is displaced for a second time within so long is shared with another program.
+const DISPUTE_TIME: Duration = Duration::from_secs(60);
 
 /// Where the present connection stands. See the picture in [`super`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -75,7 +78,11 @@ impl State {
             return self.sign_out("the server cannot resume sessions".to_owned());
         };
         let received = self.received();
-        let request = Request::Resume { token, received };
+        let request = Request::Resume {
+            token,
+            received,
+            attempt: 0,
+        };
         let id = self.call(now, request, Origin::Resumption);
         // Ahead of what waits for it.
         self.unsent.pop_back();
@@ -105,7 +112,7 @@ impl State {
             }
             Err(ChatError::Refused { code, .. }) => {
                 self.session = Session::Out;
-                if again && may_pass(*code) {
+                if again && *code != code::SESSION_ENDED {
                     self.resume_failures = self.resume_failures.saturating_add(1);
                     // Who connects at which moment is random already.
                     let delay = self.options.backoff.delay(self.resume_failures, 1.0);
@@ -130,6 +137,27 @@ impl State {
             // A connection that closes logs its user out.
             Err(_) => self.reset("no good answer to the logout"),
         }
+    }
+
+    /// The session went on on another connection. As a rule this client has made that itself, and given it up since: so
+    /// it comes back. But of two programs that share a token one has to give way.
+    pub(super) fn displaced(&mut self, now: Instant, reason: String) {
+        let is_disputed = self
+            .displaced_at
+            .is_some_and(|last| now < last + DISPUTE_TIME);
+        self.displaced_at = Some(now);
+        match is_disputed || self.session != Session::In {
+            true => self.ended_by_server(reason),
+            false => self.reset("the session went on on another connection"),
+        }
+    }
+
+    /// The server has ended the session, and closes.
+    pub(super) fn ended_by_server(&mut self, reason: String) {
+        // A new login must not have to wait for that.
+        self.outputs.push_back(Output::Reset);
+        self.expect_end();
+        self.sign_out(reason);
     }
 
     /// The server signed the user out.
@@ -205,13 +233,4 @@ impl State {
             }
         }
     }
-}
-
-/// Whether a login that was refused with this code may succeed later.
-fn may_pass(code: i32) -> bool {
-    matches!(
-        code,
-        // The old session lives until the server notices that its connection is gone.
-        code::LOGIN_ALREADY_ONLINE | code::RATE_LIMITED | code::UNAVAILABLE | code::INTERNAL
-    )
 }

@@ -17,6 +17,8 @@ use crate::{Body, ChatError, ClientOptions, Conversation, Event, Message};
 pub(super) const ME: i32 = 1;
 pub(super) const FRIEND: i32 = 2;
 pub(super) const TOKEN: &[u8] = b"the session's token";
+/// Who counts attempts to resume.
+pub(super) const RUN: u64 = 99;
 
 pub(super) fn user(id: i32) -> UserId {
     UserId::new(id).unwrap()
@@ -134,7 +136,7 @@ pub(super) struct Rig {
 impl Rig {
     pub(super) fn new() -> Self {
         Self {
-            state: State::new(ClientOptions::default()),
+            state: State::new(ClientOptions::default(), RUN),
             now: Instant::now(),
             written: VecDeque::new(),
             events: Vec::new(),

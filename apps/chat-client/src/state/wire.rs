@@ -30,6 +30,8 @@ pub(crate) enum Request {
         token: SessionToken,
         /// What the application has been handed.
         received: Vec<(Conversation, u64)>,
+        /// Which one of this client it is; the state counts them.
+        attempt: u64,
     },
     Logout,
     AddFriend(Who),
@@ -154,7 +156,8 @@ impl Request {
     }
 
     /// The content of the request's frame, for the user who is signed in under this name.
-    pub(super) fn encode(&self, user: Option<UserId>, name: &str) -> Bytes {
+    /// `run`: who counts the attempts to resume.
+    pub(super) fn encode(&self, user: Option<UserId>, name: &str, run: u64) -> Bytes {
         let user_id = user.map_or(0, UserId::get);
         let encoded = match self {
             Self::Register { name, password } => proto::RegisterRequest {
@@ -173,12 +176,17 @@ impl Request {
                 }
                 .encode_to_vec()
             }
-            Self::Resume { token, received } => proto::ResumeRequest {
+            Self::Resume {
+                token,
+                received,
+                attempt,
+            } => proto::ResumeRequest {
                 user_id: token.user().get(),
                 session_token: token.secret().clone(),
                 acknowledges: true,
                 received: acks(received.iter().copied()),
-                ..Default::default()
+                attempt: *attempt,
+                client_run: run,
             }
             .encode_to_vec(),
             Self::Logout => proto::LogoutRequest {

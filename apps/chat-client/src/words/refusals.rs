@@ -273,6 +273,10 @@ fn sentence_for_code(code: i32) -> Option<(&'static str, &'static str)> {
             "the session has ended; sign in with your password",
             "会话已结束，请用密码重新登录",
         ),
+        code::UNCERTAIN => (
+            "the server does not know whether it was done; look before you try again",
+            "服务器无法确定操作是否已完成，请先确认再重试",
+        ),
         _ => return None,
     })
 }

@@ -310,6 +310,7 @@ fn the_application_can_resume_the_session_of_an_earlier_process() {
     let resumed = rig.ask(Request::Resume {
         token: token.clone(),
         received: Vec::new(),
+        attempt: 0,
     });
     let id = rig.expect_resume().0;
     rig.answer(
@@ -336,7 +337,7 @@ fn a_newer_login_elsewhere_signs_out_for_good() {
     let reason = "signed in elsewhere".to_owned();
     let notice = proto::SignedOut {
         reason: reason.clone(),
-        ..Default::default()
+        resumed: false,
     };
     rig.answer(0, Id::SIGNED_OUT, &notice);
     assert!(!rig.is_open);
@@ -347,6 +348,68 @@ fn a_newer_login_elsewhere_signs_out_for_good() {
         rig.events[1..],
         [Event::SignedOut { reason }, Event::Connected]
     );
+}
+
+#[test]
+fn each_attempt_to_resume_has_a_higher_number_than_those_before() {
+    let mut rig = Rig::signed_in(Vec::new());
+    for number in 1..=3 {
+        rig.lose();
+        rig.open();
+        let content = rig.expect(Id::RESUME).1;
+        let request = proto::ResumeRequest::decode(content).unwrap();
+        assert_eq!((request.attempt, request.client_run), (number, RUN));
+    }
+}
+
+#[test]
+fn a_session_that_went_on_elsewhere_is_resumed_unless_another_program_has_it() {
+    let mut rig = Rig::signed_in(vec![stored(FRIEND, 1)]);
+    let sent = rig.ask(send(7));
+    rig.expect(Id::FRIEND_CHAT);
+    let notice = proto::SignedOut {
+        reason: "your session continues on another connection".to_owned(),
+        resumed: true,
+    };
+    rig.answer(0, Id::SIGNED_OUT, &notice);
+    assert!(!rig.is_open);
+    rig.lose();
+    rig.open();
+    let id = rig.expect_resume().0;
+    rig.answer(id, Id::RESUME_ANSWER, &resume_answer(Vec::new()));
+    rig.expect(Id::FRIEND_CHAT);
+    assert!(sent.all().is_empty());
+    assert_eq!(rig.state.status(), Status::Live);
+
+    rig.advance(30 * SECOND);
+    rig.answer(0, Id::SIGNED_OUT, &notice);
+    assert!(matches!(rig.events.last(), Some(Event::SignedOut { .. })));
+    assert_eq!(rig.state.user(), None);
+}
+
+#[test]
+fn only_a_wrong_token_is_forgotten() {
+    let mut rig = Rig::signed_in(Vec::new());
+    rig.lose();
+    rig.open();
+    for code in [
+        code::LOGIN_ALREADY_ONLINE,
+        code::NOT_LOGGED_IN,
+        code::RATE_LIMITED,
+        code::TOO_LARGE,
+        code::UNAVAILABLE,
+        code::INTERNAL,
+        code::INVALID,
+        code::UNKNOWN_MESSAGE,
+        code::UNCERTAIN,
+        999,
+    ] {
+        let id = rig.expect_resume().0;
+        rig.answer(id, Id::RESUME_ANSWER, &login_refusal(code));
+        assert_eq!(rig.state.user(), Some(user(ME)), "{code}");
+        rig.lose();
+        rig.open();
+    }
 }
 
 #[test]
@@ -431,6 +494,7 @@ fn neither_a_password_nor_a_token_is_printed() {
     let resume = Request::Resume {
         token: token.unwrap(),
         received: Vec::new(),
+        attempt: 0,
     };
     let printed = format!("{resume:?}");
     let secret = std::str::from_utf8(TOKEN).unwrap();
