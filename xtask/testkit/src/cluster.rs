@@ -22,7 +22,7 @@ use crate::node_config::{self, Backends, Place};
 use crate::process::{Launch, Process};
 use crate::{
     Error, MariaDb, MariaDbOptions, Nginx, NginxConfig, Redis, RedisOptions, Relay, ZooKeeper,
-    ZooKeeperEnsemble, free_port,
+    ZooKeeperEnsemble, ZooKeeperOptions, free_port,
 };
 
 pub use crate::links::Link;
@@ -135,8 +135,11 @@ impl Cluster {
                     tls: files.as_ref().map(ClusterFiles::backend),
                 })
             });
-            let folder = home.path().to_path_buf();
-            let zookeeper = ZooKeeperEnsemble::start_in(options.zookeepers, Some(folder));
+            let zookeeper_options = ZooKeeperOptions {
+                data_dir: Some(home.path().to_path_buf()),
+                ..ZooKeeperOptions::default()
+            };
+            let zookeeper = ZooKeeperEnsemble::start_with(options.zookeepers, zookeeper_options);
             (joined(mariadb), joined(redis), zookeeper)
         });
         let (mariadb, redis, zookeeper) = (mariadb?, redis?, zookeeper?);

@@ -33,6 +33,8 @@ pub struct ZooKeeperOptions {
     /// The folder of its data, its configuration and its log. Data that is there already is
     /// taken up again. By default a temporary one.
     pub data_dir: Option<PathBuf>,
+    /// Java system properties, as `("zookeeper.enforceQuota", "true")`.
+    pub properties: Vec<(&'static str, &'static str)>,
 }
 
 /// Several ZooKeeper servers that elect a leader and survive the loss of fewer than half.
@@ -80,9 +82,15 @@ impl ZooKeeper {
         self.port
     }
 
-    /// What the server is: `standalone`, `leader` or `follower`; `None` while it does not serve.
+    /// What the server is: `standalone`, `leader`, `follower` or `read-only`; `None` while it does not serve.
     pub fn mode(&self) -> Option<String> {
         mode(self.port)
+    }
+
+    /// The number of the last change, failed ones included; `None` while the server does not serve.
+    pub fn zxid(&self) -> Option<u64> {
+        let zxid = status(self.port, "Zxid: ")?;
+        u64::from_str_radix(zxid.strip_prefix("0x")?, 16).ok()
     }
 
     fn spawn(options: ZooKeeperOptions, membership: Option<Membership<'_>>) -> Result<Self, Error> {
@@ -96,7 +104,7 @@ impl ZooKeeper {
         let process = Process::spawn(Launch {
             name,
             program: java,
-            args: java_args(&home, port, membership)?,
+            args: java_args(&home, port, &options.properties, membership)?,
             log: home.join("zookeeper.log"),
             ready: Box::new(move |_| mode(port).is_some()),
         })?;
@@ -123,16 +131,16 @@ impl ZooKeeperEnsemble {
     ///
     /// As [`ZooKeeper::start`].
     pub fn start(nodes: usize) -> Result<Self, Error> {
-        Self::start_in(nodes, None)
+        Self::start_with(nodes, ZooKeeperOptions::default())
     }
 
-    /// [`Self::start`] with data, configurations and logs in folders named after the nodes below
-    /// `data_dir`, where data that is there already is taken up again.
+    /// [`Self::start`] with options. Data, configurations and logs lie in folders named after the nodes below
+    /// `data_dir`, where data that is there already is taken up again. Each node has a free port.
     ///
     /// # Errors
     ///
     /// As [`ZooKeeper::start`].
-    pub fn start_in(nodes: usize, data_dir: Option<PathBuf>) -> Result<Self, Error> {
+    pub fn start_with(nodes: usize, options: ZooKeeperOptions) -> Result<Self, Error> {
         let mut members = String::new();
         for id in 1..=nodes {
             let (peer, election) = (free_port(), free_port());
@@ -141,7 +149,8 @@ impl ZooKeeperEnsemble {
         }
         let nodes = (1..=nodes)
             .map(|id| {
-                let data_dir = data_dir
+                let data_dir = options
+                    .data_dir
                     .as_ref()
                     .map(|dir| dir.join(format!("zookeeper-{id}")));
                 // An ensemble of one is to ZooKeeper a server that stands alone.
@@ -153,6 +162,7 @@ impl ZooKeeperEnsemble {
                     ZooKeeperOptions {
                         port: None,
                         data_dir,
+                        properties: options.properties.clone(),
                     },
                     membership,
                 )
@@ -229,6 +239,7 @@ impl ZooKeeperEnsemble {
 fn java_args(
     home: &Home,
     port: u16,
+    properties: &[(&str, &str)],
     membership: Option<Membership<'_>>,
 ) -> Result<Vec<OsString>, Error> {
     let data = home.join("data");
@@ -260,7 +271,10 @@ fn java_args(
     let mut class_path = programs::ZOOKEEPER_JAR.find()?.into_os_string();
     class_path.push(":");
     class_path.push(programs::SLF4J_JAR.find()?);
-    Ok(vec![
+    let properties = properties
+        .iter()
+        .map(|(name, value)| format!("-D{name}={value}").into());
+    let mut args: Vec<OsString> = vec![
         "-Xmx192m".into(),
         // Starts sooner and takes less memory than the defaults, which are made for large heaps.
         "-XX:+UseSerialGC".into(),
@@ -269,16 +283,25 @@ fn java_args(
         "-Dorg.slf4j.simpleLogger.defaultLogLevel=warn".into(),
         "-Dorg.slf4j.simpleLogger.showDateTime=true".into(),
         "-Dorg.slf4j.simpleLogger.dateTimeFormat=yyyy-MM-dd HH:mm:ss.SSS".into(),
+    ];
+    args.extend(properties);
+    args.extend([
         "-classpath".into(),
         class_path,
         "org.apache.zookeeper.server.quorum.QuorumPeerMain".into(),
         config.into(),
-    ])
+    ]);
+    Ok(args)
 }
 
-/// Asks the server on `port` with the four-letter word `srvr`. A node without a majority answers
-/// too, but not with a mode.
+/// The server's part in an ensemble. A node without a majority answers too, but not with a mode, unless it
+/// serves readers (`readonlymode.enabled`).
 fn mode(port: u16) -> Option<String> {
+    status(port, "Mode: ")
+}
+
+/// What stands behind `key` in the server's answer to the four-letter word `srvr`.
+fn status(port: u16, key: &str) -> Option<String> {
     let mut answer = String::new();
     let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port))).ok()?;
     stream.set_read_timeout(Some(Duration::from_secs(1))).ok()?;
@@ -286,6 +309,6 @@ fn mode(port: u16) -> Option<String> {
     stream.read_to_string(&mut answer).ok()?;
     answer
         .lines()
-        .find_map(|line| line.strip_prefix("Mode: "))
+        .find_map(|line| line.strip_prefix(key))
         .map(str::to_owned)
 }
