@@ -5,7 +5,7 @@
 //!
 //! | registry | for | url |
 //! |---|---|---|
-//! | [`ZooKeeperRegistry`] | a cluster | `zookeeper://host:port,host:port/root` |
+//! | [`ZooKeeperRegistry`] | a cluster | `zookeeper://user:password@host:port,host:port/root` |
 //! | [`StaticRegistry`] | a list that never changes | `list://host:port,host:port` |
 //! | [`InProcessRegistry`] | provider and caller in one process, and tests | |
 //!
@@ -23,10 +23,10 @@ mod zookeeper;
 
 pub use handle::{Registration, RegistrationStatus, Watch};
 pub use in_process::InProcessRegistry;
-pub use open::{RegistryUrlError, open};
+pub use open::{RegistryUrlError, open, redacted};
 pub use provider::{MethodInfo, NodeError, Provider};
 pub use static_list::StaticRegistry;
-pub use zookeeper::{ZooKeeperOptions, ZooKeeperRegistry};
+pub use zookeeper::{ZooKeeperCredentials, ZooKeeperOptions, ZooKeeperRegistry};
 
 /// What a [`Watch`] calls. It runs on a thread of the registry or of whoever caused the change: it
 /// must not block, and must not wait for a registration of the same registry.

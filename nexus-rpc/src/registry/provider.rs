@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
 
+use bytes::Bytes;
 use prost::Message;
 
 use self::generated::{MethodMeta, ServiceMeta};
@@ -50,6 +51,7 @@ impl Provider {
             zone: self.zone.clone(),
             version: self.version.clone(),
             tags: self.tags.clone(),
+            token: Bytes::new(),
         };
         meta.encode_to_vec()
     }
@@ -73,6 +75,16 @@ impl Provider {
             tags: meta.tags,
         })
     }
+}
+
+/// The content of a provider's node, with a token that is nobody else's. To readers it is the same.
+pub(super) fn with_token(content: &[u8]) -> Vec<u8> {
+    let token = ServiceMeta {
+        token: Bytes::copy_from_slice(&rand::random::<[u8; 16]>()),
+        ..ServiceMeta::default()
+    };
+    // Protobuf: messages one after the other are the merged message, and defaults are not written.
+    [content, &token.encode_to_vec()].concat()
 }
 
 /// A node's content is not a provider. Whoever wrote it is at fault; the node is skipped.
@@ -125,6 +137,16 @@ mod tests {
         provider.tags.insert("disk".into(), "ssd".into());
         let back = Provider::from_node(&provider.to_node()).expect("a provider");
         assert_eq!(back, provider);
+    }
+
+    #[test]
+    fn a_token_makes_a_node_unique_and_changes_nothing_for_readers() {
+        let mut provider = Provider::new("127.0.0.1:1".parse().expect("an address"));
+        provider.weight = 3;
+        let node = provider.to_node();
+        let (one, other) = (with_token(&node), with_token(&node));
+        assert_ne!(one, other);
+        assert_eq!(Provider::from_node(&one).expect("a provider"), provider);
     }
 
     #[test]

@@ -8,114 +8,40 @@
 //! | `ROOT/services/<pkg.Service>/methods/<Method>` | persistent | `MethodMeta` |
 //! | `ROOT/services/<pkg.Service>/providers/<host:port>` | ephemeral | `ServiceMeta` |
 //!
-//! Five files, each knowing only the ones below it:
+//! The files, each knowing only the ones below it:
 //!
 //! - this one: the [`Registry`] that users see; it only posts commands;
 //! - `supervisor`: the one thread that wants things to be so in ZooKeeper, over any number of sessions;
-//! - `wanted`: one node or list that it wants, and the operations that make it so;
-//! - `session`: one session, in which every operation has a deadline. Only this file knows the
+//! - `claim` and `lists`: one node or list that it wants, and the operations that make it so;
+//! - `session`: one session, in which every operation has a deadline. Only this file calls the
 //!   `zookeeper` crate;
-//! - `probe`: whether a server answers at all, asked before a session is begun.
+//! - `refusal`: what ZooKeeper refuses, in words;
+//! - `probe`: whether a server answers at all, asked before a session is begun;
+//! - `options`: where ZooKeeper is, and who this client is.
 
+mod claim;
+mod lists;
+mod options;
 mod probe;
+mod refusal;
 mod session;
 mod supervisor;
-mod wanted;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::thread;
 use std::thread::JoinHandle;
-use std::time::Duration;
-use std::{io, thread};
 
 use crossbeam_channel::Sender;
 use parking_lot::Mutex;
 
+pub use self::options::{ZooKeeperCredentials, ZooKeeperOptions};
 use self::supervisor::{Command, Event, Supervisor};
 use super::observer::Observer;
 use super::{
     MethodInfo, OnChange, OnServices, Provider, Registration, Registry, RegistryState,
     RegistryUrlError, Watch,
 };
-
-/// How to use a ZooKeeper.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ZooKeeperOptions {
-    /// The servers, each `host:port`. Names are looked up anew for every session.
-    pub servers: Vec<String>,
-    /// Below which node everything lies. Default `/nexus`.
-    pub root: String,
-    /// How long the providers of a process that died stay listed. ZooKeeper bounds it by its own
-    /// limits (4 s to 40 s unless configured). Default 6 s.
-    pub session_timeout: Duration,
-    /// How long one operation may take before the session counts as dead. Default 3 s.
-    pub operation_deadline: Duration,
-    /// How often everything is read again without cause, as watches are not trusted alone.
-    /// Default 10 s.
-    pub reread_interval: Duration,
-    /// How long, after a reconnect, a list that has become empty is not believed: whoever was in it
-    /// lost its session too and is about to register again. Default 10 s; zero believes at once.
-    pub empty_grace: Duration,
-}
-
-impl ZooKeeperOptions {
-    /// Default options for these servers.
-    pub fn new(servers: impl IntoIterator<Item = impl Into<String>>) -> Self {
-        Self {
-            servers: servers.into_iter().map(Into::into).collect(),
-            root: "/nexus".into(),
-            session_timeout: Duration::from_secs(6),
-            operation_deadline: Duration::from_secs(3),
-            reread_interval: Duration::from_secs(10),
-            empty_grace: Duration::from_secs(10),
-        }
-    }
-
-    /// Default options for `host:port,host:port` with an optional `/root` behind it.
-    ///
-    /// # Errors
-    /// See [`check`](Self::check).
-    pub fn parse(text: &str) -> Result<Self, RegistryUrlError> {
-        let (servers, root) = match text.find('/') {
-            Some(slash) => text.split_at(slash),
-            None => (text, ""),
-        };
-        let mut options = Self::new(servers.split(',').map(str::trim));
-        if !root.is_empty() {
-            options.root = root.to_owned();
-        }
-        options.check()?;
-        Ok(options)
-    }
-
-    /// Whether the addresses and the root have the right form. Looks nothing up.
-    ///
-    /// # Errors
-    /// [`RegistryUrlError::BadAddress`], [`RegistryUrlError::BadRoot`].
-    pub fn check(&self) -> Result<(), RegistryUrlError> {
-        let bad_address = |address: &str| RegistryUrlError::BadAddress {
-            address: address.to_owned(),
-            source: io::Error::new(io::ErrorKind::InvalidInput, "host:port is expected"),
-        };
-        if self.servers.is_empty() {
-            return Err(bad_address(""));
-        }
-        for server in &self.servers {
-            let parts = server.rsplit_once(':');
-            match parts.map(|(host, port)| (host.is_empty(), port.parse::<u16>())) {
-                Some((false, Ok(1..))) => {}
-                _ => return Err(bad_address(server)),
-            }
-        }
-        let good = |part: &str| !matches!(part, "" | "." | "..");
-        match self.root.strip_prefix('/') {
-            Some(path) if path.split('/').all(good) => Ok(()),
-            _ => Err(RegistryUrlError::BadRoot {
-                root: self.root.clone(),
-            }),
-        }
-    }
-}
 
 /// A registry in ZooKeeper.
 ///
@@ -277,42 +203,15 @@ impl Tree {
         format!("{}/services/{service}/providers", self.root)
     }
 
+    /// The nodes above a provider's, from the root down.
+    fn above<'a>(&self, provider: &'a str) -> impl Iterator<Item = &'a str> {
+        let below_root = self.root.len();
+        let ends = provider.match_indices('/').map(|(at, _)| at);
+        ends.filter(move |at| *at >= below_root)
+            .filter_map(|at| provider.get(..at))
+    }
+
     fn provider(&self, service: &str, address: SocketAddr) -> String {
         format!("{}/{address}", self.providers(service))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_connect_string_may_have_a_root() {
-        let options = ZooKeeperOptions::parse("a:2181, b:2182/chat/prod").expect("valid");
-        assert_eq!(options.servers, ["a:2181", "b:2182"]);
-        assert_eq!(options.root, "/chat/prod");
-        let options = ZooKeeperOptions::parse("[::1]:2181").expect("valid");
-        assert_eq!(
-            (options.servers.len(), options.root.as_str()),
-            (1, "/nexus")
-        );
-    }
-
-    #[test]
-    fn what_cannot_be_right_is_refused() {
-        for text in ["", "a", "a:", ":2181", "a:0", "a:70000", "a:1,", "a:1,,b:2"] {
-            let result = ZooKeeperOptions::parse(text);
-            assert!(
-                matches!(result, Err(RegistryUrlError::BadAddress { .. })),
-                "{text:?} {result:?}"
-            );
-        }
-        for text in ["a:1/", "a:1//x", "a:1/x/", "a:1/x/../y"] {
-            let result = ZooKeeperOptions::parse(text);
-            assert!(
-                matches!(result, Err(RegistryUrlError::BadRoot { .. })),
-                "{text:?} {result:?}"
-            );
-        }
     }
 }

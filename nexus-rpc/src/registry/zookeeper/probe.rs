@@ -13,8 +13,18 @@ use rand::seq::SliceRandom;
 
 const REQUEST: &[u8] = b"srvr";
 
-/// What a server says that runs but has no quorum, and so keeps no sessions.
-const NOT_SERVING: &[u8] = b"not currently serving";
+/// What a server says that runs but has no quorum, and so keeps no sessions; and what one says that
+/// serves readers all the same (`readonlymode.enabled`), but no session that may write.
+const NOT_SERVING: [(&[u8], &str); 2] = [
+    (
+        b"not currently serving",
+        "the server does not serve, as it has no quorum",
+    ),
+    (
+        b"Mode: read-only",
+        "the server is read-only, as it has no quorum",
+    ),
+];
 
 /// Enough of an answer to know which it is.
 const ANSWER_BYTES_MAX: u64 = 4096;
@@ -24,19 +34,20 @@ const ANSWER_BYTES_MAX: u64 = 4096;
 /// as long as the system lets it.
 ///
 /// # Errors
-/// What the last of them failed with.
+/// What each of them failed with.
 pub(super) fn find_server(servers: &[String], timeout: Duration) -> io::Result<SocketAddr> {
     let mut servers: Vec<&String> = servers.iter().collect();
     servers.shuffle(&mut rand::rng());
     let timeout = timeout / u32::try_from(servers.len()).unwrap_or(u32::MAX).max(1);
-    let mut last_error = io::Error::new(io::ErrorKind::InvalidInput, "no server is configured");
+    let mut failures = Vec::new();
     for server in servers {
         match probe(server, timeout) {
             Ok(address) => return Ok(address),
-            Err(error) => last_error = io::Error::new(error.kind(), format!("{server}: {error}")),
+            Err(error) => failures.push(format!("{server}: {error}")),
         }
     }
-    Err(last_error)
+    failures.sort();
+    Err(io::Error::other(failures.join("; ")))
 }
 
 fn probe(server: &str, timeout: Duration) -> io::Result<SocketAddr> {
@@ -69,11 +80,13 @@ fn ask(address: SocketAddr, timeout: Duration) -> io::Result<()> {
             break;
         }
     }
-    let not_serving = answer
-        .windows(NOT_SERVING.len())
-        .any(|part| part == NOT_SERVING);
-    match answer.is_empty() || not_serving {
-        true => Err(io::Error::other("the server does not serve")),
-        false => Ok(()),
+    if answer.is_empty() {
+        return Err(io::Error::other("the server does not serve"));
     }
+    for (words, why) in NOT_SERVING {
+        if answer.windows(words.len()).any(|part| part == words) {
+            return Err(io::Error::other(why));
+        }
+    }
+    Ok(())
 }

@@ -23,8 +23,9 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, unbounded};
 
+use super::claim::{Claim, Removal};
+use super::lists::{Watched, WatchedNames};
 use super::session::{OperationError, Session, SessionEvents};
-use super::wanted::{Removal, Wanted, Watched, WatchedNames};
 use super::{Shared, Tree, ZooKeeperOptions, probe};
 use crate::registry::observer::Observer;
 use crate::registry::{MethodInfo, Provider, RegistrationStatus, RegistryState};
@@ -100,8 +101,10 @@ pub(super) struct Supervisor {
     /// When the log last said that there is no session.
     complained_at: Option<Instant>,
     /// By the path of the node.
-    registrations: BTreeMap<String, Wanted>,
+    registrations: BTreeMap<String, Claim>,
     removals: Vec<Removal>,
+    /// Nodes that everybody may change, though this client shows credentials; the log has each once.
+    open_to_all: BTreeSet<String>,
     /// By service.
     watched: BTreeMap<String, Watched>,
     /// The services' names; `None` while nobody watches them.
@@ -128,6 +131,7 @@ impl Supervisor {
             complained_at: None,
             registrations: BTreeMap::new(),
             removals: Vec::new(),
+            open_to_all: BTreeSet::new(),
             watched: BTreeMap::new(),
             names: None,
         };
@@ -166,7 +170,7 @@ impl Supervisor {
             .map_err(|error| OperationError::Lost(error.to_string()))?;
         self.epoch += 1;
         self.session_lost = false;
-        let session = Session::open(
+        let mut session = Session::open(
             server,
             options.session_timeout,
             options.operation_deadline,
@@ -176,6 +180,9 @@ impl Supervisor {
                 sender: self.sender.clone(),
             },
         )?;
+        if let Some(credentials) = &options.credentials {
+            session.authenticate(credentials)?;
+        }
         session.ping()?;
         log::info!("connected to ZooKeeper at {server}");
         Ok(session)
@@ -209,9 +216,8 @@ impl Supervisor {
 
     /// After a session, or the attempt to begin one: nothing is certain any more.
     fn leave(&mut self, end: &Result<(), OperationError>) {
-        for wanted in self.registrations.values_mut() {
-            wanted.created = false;
-            wanted.status.pending();
+        for claim in self.registrations.values_mut() {
+            claim.session_lost();
         }
         for watched in self.watched.values_mut() {
             watched.confirmed = false;
@@ -294,17 +300,9 @@ impl Supervisor {
                 status,
             } => {
                 let path = self.tree.provider(&service, provider.address);
-                let wanted = Wanted {
-                    id,
-                    service,
-                    methods,
-                    content: provider.to_node(),
-                    status,
-                    owner: None,
-                    due: now,
-                    created: false,
-                };
-                if let Some(replaced) = self.registrations.insert(path, wanted) {
+                let content = provider.to_node();
+                let claim = Claim::new(id, service, methods, content, status, now);
+                if let Some(replaced) = self.registrations.insert(path, claim) {
                     replaced.status.gone();
                 }
             }
@@ -322,33 +320,18 @@ impl Supervisor {
 
     fn deregister(&mut self, id: u64) {
         let mut registrations = self.registrations.iter();
-        let found = registrations.find(|(_, wanted)| wanted.id == id);
+        let found = registrations.find(|(_, claim)| claim.id == id);
         let Some(path) = found.map(|(path, _)| path.clone()) else {
             return;
         };
-        let Some(Wanted { owner, status, .. }) = self.registrations.remove(&path) else {
-            return;
-        };
-        match owner {
-            Some(owner) => self.removals.push(Removal {
-                path,
-                owner,
-                status,
-            }),
-            // It was never confirmed. If it is there, then in a session that was lost over it, and
-            // it vanishes with that.
-            None => status.gone(),
+        if let Some(claim) = self.registrations.remove(&path) {
+            self.removals.extend(claim.into_removal(path));
         }
     }
 
     fn watch(&mut self, id: u64, service: String, observer: Arc<Observer<Provider>>, now: Instant) {
-        let watched = self.watched.entry(service).or_insert_with(|| Watched {
-            observers: Vec::new(),
-            known: None,
-            confirmed: false,
-            due: now,
-            complained: BTreeSet::new(),
-        });
+        let watched = self.watched.entry(service);
+        let watched = watched.or_insert_with(|| Watched::new(now));
         if let Some(known) = &watched.known {
             observer.note(known.iter().cloned());
         }
@@ -357,11 +340,7 @@ impl Supervisor {
     }
 
     fn watch_names(&mut self, id: u64, observer: Arc<Observer<String>>, now: Instant) {
-        let names = self.names.get_or_insert_with(|| WatchedNames {
-            observers: Vec::new(),
-            known: None,
-            due: now,
-        });
+        let names = self.names.get_or_insert_with(|| WatchedNames::new(now));
         if let Some(known) = &names.known {
             observer.note_names(known.iter().cloned());
         }
@@ -383,8 +362,8 @@ impl Supervisor {
     /// A node changed: what depends on it is looked at soon.
     fn changed(&mut self, path: &str) {
         let now = Instant::now();
-        if let Some(wanted) = self.registrations.get_mut(path) {
-            wanted.due = now;
+        if let Some(claim) = self.registrations.get_mut(path) {
+            claim.due = now;
         }
         for (service, watched) in &mut self.watched {
             if self.tree.providers(service) == path {
@@ -399,8 +378,11 @@ impl Supervisor {
     }
 
     fn make_everything_due(&mut self, now: Instant) {
-        for wanted in self.registrations.values_mut() {
-            wanted.due = now;
+        for claim in self.registrations.values_mut() {
+            claim.due = now;
+        }
+        for removal in &mut self.removals {
+            removal.due = now;
         }
         for watched in self.watched.values_mut() {
             watched.due = now;
@@ -411,21 +393,26 @@ impl Supervisor {
     }
 
     fn next_due(&self) -> Option<Instant> {
-        let registrations = self.registrations.values().map(|wanted| wanted.due);
+        let registrations = self.registrations.values().map(|claim| claim.due);
+        let removals = self.removals.iter().map(|removal| removal.due);
         let watched = self.watched.values().map(|watched| watched.due);
         let names = self.names.iter().map(|names| names.due);
-        registrations.chain(watched).chain(names).min()
+        let all = registrations.chain(removals).chain(watched).chain(names);
+        all.min()
     }
 
     /// Deletes the nodes of what was deregistered, if they are still ours.
     fn remove(&mut self, session: &Session) -> Result<(), OperationError> {
-        while let Some(removal) = self.removals.last() {
-            // Wanted again at the same place: the new registration has replaced the node.
-            if !self.registrations.contains_key(&removal.path) {
-                skip_refused(removal.carry_out(session), "deregister", &removal.path)?;
+        let now = Instant::now();
+        let mut at = 0;
+        while let Some(removal) = self.removals.get_mut(at) {
+            // Wanted again at the same place: the new registration replaces the node.
+            let replaced = self.registrations.contains_key(&removal.path);
+            if !replaced && (removal.due > now || !removal.carry_out(session)?) {
+                at += 1;
+                continue;
             }
-            removal.status.gone();
-            self.removals.pop();
+            self.removals.swap_remove(at).status.gone();
         }
         Ok(())
     }
@@ -433,14 +420,11 @@ impl Supervisor {
     /// Creates the nodes that are due and not there, or there but not ours.
     fn register(&mut self, session: &Session) -> Result<(), OperationError> {
         let now = Instant::now();
-        for (path, wanted) in &mut self.registrations {
-            if wanted.due > now {
-                continue;
-            }
-            wanted.due = now + self.options.reread_interval;
-            if let Err(error) = wanted.establish(session, path, &self.tree) {
-                wanted.status.pending();
-                skip_refused(Err(error), "register", path)?;
+        for (path, claim) in &mut self.registrations {
+            let interval = self.options.reread_interval;
+            let is_new = claim.due <= now && claim.keep(session, path, &self.tree, interval)?;
+            if is_new && session.is_authenticated() {
+                warn_of_open_nodes(session, &self.tree, path, &mut self.open_to_all)?;
             }
         }
         Ok(())
@@ -449,38 +433,44 @@ impl Supervisor {
     /// Reads the lists that are due, and tells what changed.
     fn read(&mut self, session: &Session) -> Result<(), OperationError> {
         let now = Instant::now();
+        let interval = self.options.reread_interval;
         let doubtful_until = self.connected_at + self.options.empty_grace;
         for (service, watched) in &mut self.watched {
-            if watched.due > now {
-                continue;
+            if watched.due <= now {
+                let path = self.tree.providers(service);
+                watched.refresh(session, &path, interval, doubtful_until)?;
             }
-            watched.due = now + self.options.reread_interval;
-            let path = self.tree.providers(service);
-            let refreshed = watched.refresh(session, &path, doubtful_until);
-            skip_refused(refreshed, "read", &path)?;
         }
-        let Some(names) = self.names.as_mut().filter(|names| names.due <= now) else {
-            return Ok(());
-        };
-        names.due = now + self.options.reread_interval;
-        let path = self.tree.services();
-        skip_refused(names.refresh(session, &path), "read", &path)
+        if let Some(names) = self.names.as_mut().filter(|names| names.due <= now) {
+            names.refresh(session, &self.tree.services(), interval)?;
+        }
+        Ok(())
     }
 }
 
-/// A refusal concerns one node and is tried again with the next round; a loss ends the session.
-fn skip_refused(
-    result: Result<(), OperationError>,
-    what: &str,
-    path: &str,
+/// Says which of the nodes above a provider's everybody may change. They were there before, and are left as
+/// they are: whose they are, only people know.
+fn warn_of_open_nodes(
+    session: &Session,
+    tree: &Tree,
+    provider: &str,
+    known: &mut BTreeSet<String>,
 ) -> Result<(), OperationError> {
-    match result {
-        Err(OperationError::Refused(error)) => {
-            log::warn!("ZooKeeper refuses to {what} {path}: {error}");
-            Ok(())
+    let mut open = Vec::new();
+    for node in tree.above(provider) {
+        if session.is_open_to_all(node)? == Some(true) && known.insert(node.to_owned()) {
+            open.push(node);
         }
-        other => other,
     }
+    if !open.is_empty() {
+        let (nodes, root) = (open.join(", "), &tree.root);
+        log::warn!(
+            "everybody may change {nodes}, though this client has credentials: others can replace providers. \
+             To close them, in zkCli.sh: addauth digest USER:PASSWORD; setAcl -R {root} \
+             auth::cdrwa,world:anyone:r"
+        );
+    }
+    Ok(())
 }
 
 /// Between half and the whole of the pause.
