@@ -365,7 +365,8 @@ fn check_registry(url: &str, problems: &mut Problems) {
     } else {
         problems.add(
             key,
-            "expected zookeeper://host:port,host:port/root or list://host:port,host:port",
+            "expected zookeeper://user:password@host:port,host:port/root (user and password are optional) or \
+             list://host:port,host:port",
         );
     }
 }

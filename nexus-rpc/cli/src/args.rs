@@ -40,13 +40,16 @@ const FOR_ALL: &str = "Options of every command";
 /// What every command may be told.
 #[derive(clap::Args, Debug)]
 pub(crate) struct Global {
-    /// Who provides what: zookeeper://host:port,host:port/root or list://host:port,host:port
+    /// Who provides what: zookeeper://user:password@host:port,host:port/root, where user and password are
+    /// optional, or list://host:port,host:port
     #[arg(
         long,
         global = true,
         help_heading = FOR_ALL,
         value_name = "URL",
         env = "NEXUS_REGISTRY",
+        // It may hold a password.
+        hide_env_values = true,
         default_value = "zookeeper://127.0.0.1:2181/nexus"
     )]
     pub(crate) registry: String,

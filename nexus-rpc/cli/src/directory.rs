@@ -29,7 +29,7 @@ impl Directory {
         })?;
         Ok(Self {
             registry,
-            url: global.registry.clone(),
+            url: registry::redacted(&global.registry),
             timeout: global.timeout,
         })
     }
@@ -38,7 +38,7 @@ impl Directory {
         Arc::clone(&self.registry)
     }
 
-    /// As it was given.
+    /// As it was given, without credentials.
     pub(crate) fn url(&self) -> &str {
         &self.url
     }

@@ -115,6 +115,37 @@ fn a_url_that_is_not_understood_is_explained() {
 }
 
 #[test]
+fn the_password_of_the_registry_is_not_shown() {
+    let held = std::net::UdpSocket::bind("127.0.0.1:0").expect("a port");
+    let address = held.local_addr().expect("its address");
+    for (url, shown) in [
+        (
+            format!("zookeeper://user:s3cret@{address}"),
+            format!("zookeeper://***@{address} does not answer"),
+        ),
+        (
+            format!("zk://user:s3cret@{address}"),
+            "neither zookeeper://".to_owned(),
+        ),
+        (
+            format!("zookeeper://user:s3cret/x@{address}"),
+            "percent-encoded".to_owned(),
+        ),
+    ] {
+        let ran = run(&["--registry", &url, "--timeout", "300ms", "list"]);
+        let complaint = ran.complained();
+        assert!(complaint.contains(&shown), "{complaint}");
+        assert!(!complaint.contains("s3cret"), "{complaint}");
+    }
+    let mut help = std::process::Command::new(env!("CARGO_BIN_EXE_nexus-rpc"));
+    help.env("NEXUS_REGISTRY", "zookeeper://user:s3cret@a:1");
+    let help = help.arg("--help").output().expect("it runs");
+    let help = String::from_utf8_lossy(&help.stdout);
+    assert!(help.contains("NEXUS_REGISTRY"), "{help}");
+    assert!(!help.contains("s3cret"), "{help}");
+}
+
+#[test]
 fn the_help_names_every_command() {
     let help = run(&["--help"]).printed();
     for command in ["list", "describe", "call", "press"] {
