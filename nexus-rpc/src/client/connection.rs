@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use nexus_net::{CloseReason, Connection, Handler, LoopContext, Mailbox, TcpClient, TimerId};
+use nexus_net::{CloseReason, Connection, Handler, LoopContext, Mailbox, TimerId};
 
 use super::endpoint::PROBE_CORRELATION_ID;
 use super::exchange::{Exchange, Received};
@@ -20,8 +20,8 @@ pub(super) enum Message {
     Call(Attempt, InFlight),
     /// Find out whether the provider answers.
     Probe(i64),
-    /// No more calls come: close once none is in flight. With what would make the connection anew.
-    Retire(Option<TcpClient>),
+    /// No more calls come: close once none is in flight.
+    Retire,
 }
 
 /// What a probe asks for. Nobody serves it, and being told so is an answer.
@@ -33,12 +33,14 @@ pub(super) struct LinkConnection {
     shared: Arc<Shared>,
     mailbox: Arc<Mailbox<Message>>,
     /// The machine's name for it.
-    id: Option<ConnectionId>,
+    id: ConnectionId,
     open: bool,
+    /// Open, and not to be probed first.
+    takes_calls: bool,
     arrived: Vec<Message>,
-    /// It is to close once no call is in flight; holds what would make it anew until then.
-    retiring: Option<Option<TcpClient>>,
-    /// The calls to be sent once connected, in their order.
+    /// It is to close once no call is in flight.
+    retiring: bool,
+    /// The calls to be sent once it takes calls, in their order.
     waiting: Vec<i64>,
     exchange: Exchange<Pending>,
     /// One timer for all calls, set for when the first may be late. A call that is answered leaves it as it
@@ -78,11 +80,11 @@ const COPIED_BYTES_MAX: usize = 1024;
 const ALARM: u64 = 0;
 
 impl LinkConnection {
-    /// Calls come through `mailbox`; `id` is the machine's name for the attempt, if it asked for it.
+    /// Calls come through `mailbox`; `id` is the machine's name for the attempt.
     pub(super) fn new(
         shared: Arc<Shared>,
         mailbox: Arc<Mailbox<Message>>,
-        id: Option<ConnectionId>,
+        id: ConnectionId,
         authentication: Option<Bytes>,
     ) -> Self {
         Self {
@@ -91,8 +93,9 @@ impl LinkConnection {
             mailbox,
             id,
             open: false,
+            takes_calls: false,
             arrived: Vec::new(),
-            retiring: None,
+            retiring: false,
             waiting: Vec::new(),
             alarm: None,
             authentication,
@@ -107,10 +110,10 @@ impl LinkConnection {
             match message {
                 Message::Call(attempt, counted) => self.begin(conn, attempt, counted, now),
                 Message::Probe(correlation_id) => self.probe(conn, correlation_id),
-                Message::Retire(client) => {
+                Message::Retire => {
                     // Nobody waits for a probe any more, and it has no deadline.
                     self.exchange.take(PROBE_CORRELATION_ID);
-                    self.retiring = Some(client);
+                    self.retiring = true;
                 }
             }
         }
@@ -120,14 +123,13 @@ impl LinkConnection {
     }
 
     fn close_if_done(&mut self, conn: &mut Connection<'_>) {
-        if self.retiring.is_none() {
+        if !self.retiring {
             return;
         }
         if !self.open {
             // An attempt that was given up; those who wait for it go elsewhere.
             conn.abort();
         } else if self.exchange.is_empty() {
-            self.retiring = Some(None);
             conn.close();
         }
     }
@@ -158,7 +160,7 @@ impl LinkConnection {
         }
         attempt.sent = now;
         let id = attempt.correlation_id;
-        if !self.open {
+        if !self.takes_calls {
             if attempt.flight().is_over() {
                 return;
             }
@@ -228,22 +230,20 @@ impl LinkConnection {
             sealed,
         } = received;
         let Some(error) = failure else {
-            provider.outcome(now, Outcome::Success, latency);
+            provider.outcome(self.id, now, Outcome::Success, latency);
             attempt.answered(sealed, metadata);
             return;
         };
         match error.code() {
             ErrorCode::STOPPING => {
-                match self.id {
-                    Some(id) => provider.stopping(id),
-                    None => self.set_state(LinkState::Stopping),
-                }
+                self.set_state(LinkState::Stopping);
+                provider.stopping(self.id);
                 attempt.failed(error, Fate::Refused);
             }
             ErrorCode::OVERLOADED => attempt.failed(error, Fate::Refused),
             _ => {
                 // The provider works: what its handlers answer is the application's affair.
-                provider.outcome(now, Outcome::Success, latency);
+                provider.outcome(self.id, now, Outcome::Success, latency);
                 attempt.failed(error, Fate::Answered);
             }
         }
@@ -254,41 +254,47 @@ impl LinkConnection {
             return;
         };
         drop(counted);
-        let what = match self.open {
+        let what = match self.takes_calls {
             true => "no answer in time",
             false => "not connected in time",
         };
-        if self.open {
+        if self.takes_calls {
             let latency = now.saturating_duration_since(attempt.sent);
             let provider = &self.shared.provider;
-            provider.outcome(now, Outcome::TimedOut, latency);
+            provider.outcome(self.id, now, Outcome::TimedOut, latency);
         }
         attempt.timed_out(self.error(ErrorCode::DEADLINE_EXCEEDED, what));
     }
 
     /// Of the connection that takes the calls now: a retired one has no say.
     fn set_state(&self, state: LinkState) {
-        if self.retiring.is_none() {
+        if !self.retiring && self.shared.is_present(&self.mailbox) {
             self.shared.set_state(state);
         }
     }
 
-    /// Sends what has waited for the connection.
-    fn send_waiting(&mut self, conn: &mut Connection<'_>, id: i64, pending: Pending) {
-        let Pending::Call(attempt, counted) = pending else {
-            return;
-        };
-        match self.send(conn, &attempt) {
-            Ok(()) => {
-                let deadline = Some(attempt.deadline());
-                let pending = Pending::Call(attempt, counted);
-                self.exchange.begin(id, deadline, pending);
-            }
-            Err(unsent) => {
-                drop(counted);
-                unsent.end(attempt);
+    /// Sends what has waited for the connection, and what comes from now on.
+    fn take_calls(&mut self, conn: &mut Connection<'_>) {
+        self.takes_calls = true;
+        for id in std::mem::take(&mut self.waiting) {
+            // Its deadline may have passed while it waited.
+            let Some(Pending::Call(attempt, counted)) = self.exchange.take(id) else {
+                continue;
+            };
+            match self.send(conn, &attempt) {
+                Ok(()) => {
+                    let deadline = Some(attempt.deadline());
+                    let pending = Pending::Call(attempt, counted);
+                    self.exchange.begin(id, deadline, pending);
+                }
+                Err(unsent) => {
+                    drop(counted);
+                    unsent.end(attempt);
+                }
             }
         }
+        self.take_arrived(conn);
+        self.set_state(LinkState::Ready);
     }
 
     fn error(&self, code: ErrorCode, what: impl std::fmt::Display) -> RpcError {
@@ -342,18 +348,9 @@ fn authenticated(frame: &Bytes, data: Bytes, limits: &Limits) -> Result<Bytes, R
 impl Handler for LinkConnection {
     fn opened(&mut self, conn: &mut Connection<'_>) {
         self.open = true;
-        for id in std::mem::take(&mut self.waiting) {
-            // Its deadline may have passed while it waited.
-            let Some(pending) = self.exchange.take(id) else {
-                continue;
-            };
-            self.send_waiting(conn, id, pending);
-        }
-        self.take_arrived(conn);
-        self.set_state(LinkState::Ready);
         log::info!("{}: connected", self.shared.provider.address);
-        if let Some(id) = self.id {
-            self.shared.provider.connected(id);
+        if self.shared.provider.connected(self.id) {
+            self.take_calls(conn);
         }
     }
 
@@ -363,9 +360,10 @@ impl Handler for LinkConnection {
             match self.exchange.receive(input) {
                 Ok(None) => break,
                 Ok(Some((Pending::Probe, _))) => {
-                    if let Some(id) = self.id {
-                        self.shared.provider.probe_answered(id);
+                    if !self.takes_calls {
+                        self.take_calls(conn);
                     }
+                    self.shared.provider.probe_answered(self.id);
                 }
                 Ok(Some((Pending::Call(attempt, counted), received))) => {
                     // First, so that whoever has the answer sees the count without it.
@@ -412,9 +410,7 @@ impl Handler for LinkConnection {
             self.shared.provider.refused();
         }
         // Before the calls, which look for another connection.
-        if let Some(id) = self.id {
-            self.shared.provider.connection_lost(id);
-        }
+        self.shared.provider.connection_lost(self.id);
         let now = Instant::now();
         let not_sent = self.error(not_sent(&reason), &reason);
         for pending in self.exchange.take_all() {
@@ -422,10 +418,11 @@ impl Handler for LinkConnection {
                 continue;
             };
             drop(counted);
-            if self.open {
+            if self.takes_calls {
                 // Sent, and whether it ran is not known.
                 let latency = now.saturating_duration_since(attempt.sent);
-                self.shared.provider.outcome(now, Outcome::Failure, latency);
+                let provider = &self.shared.provider;
+                provider.outcome(self.id, now, Outcome::Failure, latency);
                 let (code, fate) = lost(&reason);
                 attempt.failed(self.error(code, &reason), fate);
             } else {

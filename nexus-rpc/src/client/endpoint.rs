@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
-use std::sync::{Arc, OnceLock, Weak};
+use std::sync::{Arc, Weak};
 use std::time::{Duration, Instant};
 
 use nexus_net::{LoopGroup, LoopHandle};
@@ -17,11 +17,16 @@ use super::route::Route;
 use crate::policy::BreakerOptions;
 use crate::policy::balance::ewma::PeakEwma;
 use crate::policy::breaker::Outcome;
-use crate::policy::machine::{ConnectionId, Decision, Machine, MachineOptions, State};
+use crate::policy::machine::{
+    ConnectionId, Decision, FIRST_LINK, LinkId, Machine, MachineOptions, State,
+};
 use crate::{ErrorCode, RpcError};
 
 /// How long a latency is remembered.
 const LATENCY_DECAY: Duration = Duration::from_secs(10);
+
+/// Links that are asked to take one call.
+const LINKS_ASKED_MAX: usize = 3;
 
 /// A probe is waited for at least so long.
 const PROBE_TIMEOUT_MIN: Duration = Duration::from_millis(500);
@@ -38,9 +43,9 @@ pub(crate) struct EndpointId(pub(crate) u64);
 pub enum EndpointState {
     /// Not connected; the next attempt comes by itself.
     Idle,
-    /// An attempt to connect runs; calls may wait for it.
+    /// No connection stands and an attempt to connect runs; calls may wait for it.
     Connecting,
-    /// Connected, and gets calls.
+    /// A connection stands, of however many, and gets calls.
     Ready,
     /// Connected, and has said that it is stopping: gets calls only when there is no other.
     Stopping,
@@ -62,7 +67,6 @@ pub(crate) enum Availability {
 
 pub(crate) struct Endpoint {
     shared: Arc<Shared>,
-    /// The machine's.
     first: Arc<Link>,
     /// More, where a provider gets several.
     further: Arc<Pool>,
@@ -77,8 +81,8 @@ pub(crate) struct Shared {
     pub(crate) in_flight: AtomicUsize,
     latency: PeakEwma,
     machine: Mutex<Machine>,
-    /// Held while what the machine decided is done, so that it is done in order.
-    driving: Mutex<()>,
+    /// By their ids. Held while what the machine decided is done, so that it is done in order.
+    links: Mutex<Vec<Weak<Link>>>,
     /// The machine's, for those who must not wait for it.
     state: AtomicU8,
     /// It did not want this side's certificate, and has answered nothing since.
@@ -87,8 +91,6 @@ pub(crate) struct Shared {
     /// Held while it is seen whether an endpoint may be isolated, by all of the channel.
     isolating: Arc<Mutex<()>>,
     connect: Arc<ConnectOptions>,
-    /// Does what the machine decides; gone with the endpoint.
-    first: OnceLock<Weak<Link>>,
     timers: LoopHandle,
     /// When the machine is asked again.
     alarm: Mutex<Option<Instant>>,
@@ -124,26 +126,24 @@ impl Endpoint {
             in_flight: AtomicUsize::new(0),
             latency: PeakEwma::new(LATENCY_DECAY, now),
             machine: Mutex::new(Machine::new(machine, now, rand::rng().random())),
-            driving: Mutex::new(()),
+            links: Mutex::new(Vec::new()),
             state: AtomicU8::new(State::Connecting as u8),
             refuses: AtomicBool::new(false),
             breaker: options.breaker.clone(),
             isolating: Arc::clone(isolating),
             connect: Arc::new(ConnectOptions::new(options)),
-            first: OnceLock::new(),
             timers: handle.clone(),
             alarm: Mutex::new(None),
             routes: Mutex::new(Vec::new()),
         });
-        let first = Arc::new(Link::of_machine(handle, &shared, options));
-        let _ = shared.first.set(Arc::downgrade(&first));
+        let first = Arc::new(Link::new(handle, &shared, FIRST_LINK, options));
+        shared.links.lock().push(Arc::downgrade(&first));
         let more = match options.connections {
             Connections::Several(count) => count.saturating_sub(1),
             Connections::Shared | Connections::Pooled(_) => 0,
         };
-        let further = (0..more)
-            .map(|_| Link::further(loops.next(), &shared, options).map(Arc::new))
-            .collect::<Result<Vec<_>, _>>()?;
+        let further = (0..more).map(|_| shared.add_link(loops.next(), options));
+        let further = further.collect();
         shared.drive();
         Ok(Arc::new(Self {
             shared,
@@ -216,12 +216,26 @@ impl Endpoint {
         if self.options.connections == Connections::Shared {
             return self.first.send(attempt, self.first.claim());
         }
-        let Some((link, counted)) = self.choose() else {
+        let mut returned = None;
+        let mut attempt = attempt;
+        // A connection may be lost between the choice and the sending; then another is chosen.
+        for _ in 0..LINKS_ASKED_MAX {
+            let Some((link, counted)) = self.choose() else {
+                break;
+            };
+            match link.send(attempt, counted) {
+                Ok(()) => return Ok(()),
+                Err((given_back, error)) => {
+                    attempt = given_back;
+                    returned = Some(error);
+                }
+            }
+        }
+        let error = returned.unwrap_or_else(|| {
             let what = "all pooled connections are in use";
-            let error = self.shared.error(ErrorCode::SEND_QUEUE_FULL, what);
-            return Err((attempt, error));
-        };
-        link.send(attempt, counted)
+            self.shared.error(ErrorCode::SEND_QUEUE_FULL, what)
+        });
+        Err((attempt, error))
     }
 
     fn choose(&self) -> Option<(Arc<Link>, InFlight)> {
@@ -229,48 +243,50 @@ impl Endpoint {
         if let Connections::Pooled(max) = self.options.connections {
             return self
                 .claim_idle(&further)
-                .or_else(|| self.grow(max.saturating_sub(1)));
+                .or_else(|| self.grow(max.saturating_sub(1)))
+                .or_else(|| self.claim_idle_in(LinkState::Stopping, &further));
         }
-        let links = further
-            .iter()
-            .filter(|link| link.state() == LinkState::Ready);
-        let rank = |link: &&Arc<Link>| (link.state() != LinkState::Ready, link.in_flight());
-        let best = std::iter::once(&self.first).chain(links).min_by_key(rank)?;
+        let rank = |link: &&Arc<Link>| (link.state(), link.in_flight());
+        let links = std::iter::once(&self.first).chain(further.iter());
+        let best = links.min_by_key(rank)?;
         Some((Arc::clone(best), best.claim()))
     }
 
     fn grow(&self, max: usize) -> Option<(Arc<Link>, InFlight)> {
-        let start = || match Link::further(self.loops.next(), &self.shared, &self.options) {
-            Ok(link) => {
-                let link = Arc::new(link);
-                let claimed = (Arc::clone(&link), link.claim());
-                Some((link, claimed))
-            }
-            Err(error) => {
-                log::error!("{}: cannot connect: {error}", self.shared.address);
-                None
-            }
+        let start = || {
+            let link = self.shared.add_link(self.loops.next(), &self.options);
+            let counted = link.claim();
+            (link, counted)
         };
         let claim = |further: &[Arc<Link>]| self.claim_idle(further);
-        self.further.claim_or_add(max, claim, start)
+        let (claimed, is_new) = self.further.claim_or_add(max, claim, start)?;
+        if is_new {
+            self.shared.drive();
+        }
+        Some(claimed)
     }
 
     /// A connection without a call: a connected one, or else one that is being made.
     fn claim_idle(&self, further: &[Arc<Link>]) -> Option<(Arc<Link>, InFlight)> {
-        let links = || std::iter::once(&self.first).chain(further);
-        let claim = |link: &Arc<Link>| Some((Arc::clone(link), link.claim_idle()?));
-        let in_state = |state| {
-            links()
-                .filter(move |link| link.state() == state)
-                .find_map(claim)
-        };
-        in_state(LinkState::Ready).or_else(|| in_state(LinkState::Connecting))
+        self.claim_idle_in(LinkState::Ready, further)
+            .or_else(|| self.claim_idle_in(LinkState::Connecting, further))
+    }
+
+    fn claim_idle_in(
+        &self,
+        state: LinkState,
+        further: &[Arc<Link>],
+    ) -> Option<(Arc<Link>, InFlight)> {
+        std::iter::once(&self.first)
+            .chain(further)
+            .filter(|link| link.state() == state)
+            .find_map(|link| Some((Arc::clone(link), link.claim_idle()?)))
     }
 }
 
 impl Drop for Endpoint {
     fn drop(&mut self) {
-        // The first link closes its connection by being dropped; only attempts are to end.
+        // The links close their connections by being dropped; only attempts are to end.
         self.shared.machine.lock().removed();
     }
 }
@@ -292,7 +308,27 @@ impl Shared {
         }
     }
 
-    /// A further connection has changed its state.
+    /// One more place for a connection, which the next [`drive`](Self::drive) makes.
+    fn add_link(self: &Arc<Self>, handle: &LoopHandle, options: &ChannelOptions) -> Arc<Link> {
+        // Held, so that nobody does what the machine decides for the link before it is there.
+        let mut links = self.links.lock();
+        let id = self.machine.lock().add_link();
+        let link = Arc::new(Link::new(handle, self, id, options));
+        if links.len() <= id.0 {
+            links.resize_with(id.0 + 1, Weak::new);
+        }
+        if let Some(place) = links.get_mut(id.0) {
+            *place = Arc::downgrade(&link);
+        }
+        link
+    }
+
+    /// The link is no more, and its connection closes by itself.
+    pub(super) fn link_removed(&self, link: LinkId) {
+        self.machine.lock().remove_link(link);
+    }
+
+    /// A connection has changed its state.
     pub(crate) fn link_changed(&self) {
         let routes = self.routes.lock().clone();
         for route in routes.iter().filter_map(Weak::upgrade) {
@@ -307,9 +343,11 @@ impl Shared {
 
     // ---- what the machine hears ----
 
-    pub(crate) fn connected(self: &Arc<Self>, id: ConnectionId) {
-        self.machine.lock().connected(id, Instant::now());
+    /// Whether calls may be sent on the connection now, or only once a probe is answered.
+    pub(crate) fn connected(self: &Arc<Self>, id: ConnectionId) -> bool {
+        let takes_calls = self.machine.lock().connected(id, Instant::now());
         self.drive();
+        takes_calls
     }
 
     pub(crate) fn connection_lost(self: &Arc<Self>, id: ConnectionId) {
@@ -333,8 +371,14 @@ impl Shared {
         self.drive();
     }
 
-    /// How a call went there. On the loop of its connection.
-    pub(crate) fn outcome(self: &Arc<Self>, now: Instant, outcome: Outcome, latency: Duration) {
+    /// How a call over this connection went. On its loop.
+    pub(crate) fn outcome(
+        self: &Arc<Self>,
+        id: ConnectionId,
+        now: Instant,
+        outcome: Outcome,
+        latency: Duration,
+    ) {
         if outcome != Outcome::Failure {
             self.latency.observe(latency, now);
             if self.refuses.load(Ordering::Relaxed) {
@@ -344,22 +388,20 @@ impl Shared {
         // Dropped after the machine is let go: the last of a route takes endpoints with it, and such a one locks
         // its machine.
         let mut asked = Vec::new();
-        let changed = {
-            let mut machine = self.machine.lock();
-            let before = machine.state();
-            machine.outcome(now, outcome, latency, &mut || {
-                asked = self
-                    .routes
-                    .lock()
-                    .iter()
-                    .filter_map(Weak::upgrade)
-                    .collect();
-                self.may_be_isolated(&asked)
-            });
-            machine.state() != before
+        let mut may_isolate = || {
+            asked = self
+                .routes
+                .lock()
+                .iter()
+                .filter_map(Weak::upgrade)
+                .collect();
+            self.may_be_isolated(&asked)
         };
+        let mut machine = self.machine.lock();
+        let changed = machine.outcome(id, now, outcome, latency, &mut may_isolate);
+        drop(machine);
         if changed {
-            log::warn!("{}: fails too often", self.address);
+            log::warn!("{}: fails too often, or is silent", self.address);
             self.drive();
         }
     }
@@ -380,28 +422,39 @@ impl Shared {
     fn drive(self: &Arc<Self>) {
         let now = Instant::now();
         let before = self.state();
-        let driving = self.driving.lock();
+        let links = self.links.lock();
         loop {
             let mut machine = self.machine.lock();
             let decision = machine.decide(now);
             self.state.store(machine.state() as u8, Ordering::Release);
             drop(machine);
-            let first = self.first.get().and_then(Weak::upgrade);
-            match (decision, first) {
-                (Decision::Wait(at), _) => {
+            let link = |id: ConnectionId| links.get(id.link.0).and_then(Weak::upgrade);
+            // A link that is gone has closed what it had.
+            match decision {
+                Decision::Wait(at) => {
                     if let Some(at) = at {
                         self.set_alarm(at, now);
                     }
                     break;
                 }
-                (Decision::Connect(id), Some(link)) => link.connect(id, Arc::clone(&self.connect)),
-                (Decision::Probe(_), Some(link)) => link.probe(PROBE_CORRELATION_ID),
-                (Decision::Close(_), Some(link)) => link.close(),
-                // The endpoint is gone, and its link closes what there was.
-                (_, None) => break,
+                Decision::Connect(id) => {
+                    if let Some(link) = link(id) {
+                        link.connect(id, Arc::clone(&self.connect));
+                    }
+                }
+                Decision::Probe(id) => {
+                    if let Some(link) = link(id) {
+                        link.probe(PROBE_CORRELATION_ID);
+                    }
+                }
+                Decision::Close(id) => {
+                    if let Some(link) = link(id) {
+                        link.close();
+                    }
+                }
             }
         }
-        drop(driving);
+        drop(links);
         if self.state() != before {
             self.link_changed();
         }

@@ -37,7 +37,8 @@ use crate::{Metadata, MethodDescriptor, RpcError};
 /// response or the error to fail with out.
 pub(crate) type Fallback = dyn Fn(&[u8], &RpcError) -> Result<Bytes, RpcError> + Send + Sync;
 
-/// Refusals of one call that cost nothing. It bounds what a call adds to the load of a large service that is
+/// Refusals of one call that cost nothing, and returns to a provider whose connection ended before the call was
+/// sent. It bounds what a call adds to the load of a large service that is
 /// overloaded everywhere.
 const REFUSALS_MAX: u32 = 16;
 
@@ -218,6 +219,14 @@ impl Flight {
         let mut state = self.state.lock();
         state.spent += 1;
         state.spent < self.plan.attempts_max
+    }
+
+    /// Whether it may go once more to a provider that has had it and did not read it.
+    pub(crate) fn may_return(&self) -> bool {
+        let mut state = self.state.lock();
+        let may = state.refusals < REFUSALS_MAX;
+        state.refusals += u32::from(may);
+        may
     }
 
     pub(crate) fn route(&self) -> Option<Arc<Route>> {

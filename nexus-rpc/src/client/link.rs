@@ -1,16 +1,13 @@
 //! A place for one connection to a provider: making it, and handing calls to it.
 //!
-//! The first link of an endpoint connects when the endpoint's machine says so; further ones keep
-//! themselves connected. A connection that is given up finishes its calls while the next is already there.
+//! A link connects when the endpoint's machine says so. A connection that is given up finishes its calls while
+//! the next is already there.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicUsize, Ordering};
 
 use arc_swap::ArcSwapOption;
-use nexus_net::{
-    ClientOptions, ConnHandle, ConnectionOptions, Handler, LoopContext, LoopHandle, Mailbox,
-    TcpClient,
-};
+use nexus_net::{ConnHandle, ConnectionOptions, Handler, LoopContext, LoopHandle, Mailbox};
 
 use super::connection::{LinkConnection, Message};
 use super::endpoint::Shared as Provider;
@@ -18,7 +15,7 @@ use super::flight::{Attempt, Fate};
 use super::interceptor::Credentials;
 use super::options::ChannelOptions;
 use crate::bounds::with_room_to_call;
-use crate::policy::machine::ConnectionId;
+use crate::policy::machine::{ConnectionId, LinkId};
 use crate::wire::Limits;
 use crate::{ErrorCode, RpcError};
 
@@ -32,7 +29,7 @@ pub(crate) enum LinkState {
     Connecting = 1,
     /// Connected, and the provider has answered that it is stopping: only for who has no other.
     Stopping = 2,
-    /// The last attempt failed, or the connection was lost; the next attempt comes by itself.
+    /// The last attempt failed, or the connection was lost or given up; the next attempt comes by itself.
     Down = 3,
 }
 
@@ -40,8 +37,7 @@ pub(crate) enum LinkState {
 pub(crate) struct Link {
     shared: Arc<Shared>,
     handle: LoopHandle,
-    /// Keeps a further link connected; `None` for the machine's.
-    client: Option<TcpClient>,
+    id: LinkId,
 }
 
 /// What a link shares with its connections and the calls in flight on them.
@@ -77,46 +73,18 @@ impl Drop for InFlight {
 }
 
 impl Link {
-    /// The link whose connections the provider's machine asks for.
-    pub(crate) fn of_machine(
+    /// Not connected; the provider's machine knows it by `id`.
+    pub(crate) fn new(
         handle: &LoopHandle,
         provider: &Arc<Provider>,
+        id: LinkId,
         options: &ChannelOptions,
     ) -> Self {
         Self {
             shared: Shared::new(provider, options),
             handle: handle.clone(),
-            client: None,
+            id,
         }
-    }
-
-    /// A further link, which keeps itself connected.
-    ///
-    /// # Errors
-    /// Those of [`TcpClient::start`].
-    pub(crate) fn further(
-        handle: &LoopHandle,
-        provider: &Arc<Provider>,
-        options: &ChannelOptions,
-    ) -> Result<Self, nexus_net::Error> {
-        let shared = Shared::new(provider, options);
-        #[allow(unused_mut, reason = "changed with the feature `tls`")]
-        let mut client_options = ClientOptions {
-            connection: with_room_to_call(options.connection.clone(), &options.limits),
-            backoff: options.backoff.clone(),
-            ..ClientOptions::default()
-        };
-        #[cfg(feature = "tls")]
-        client_options.tls.clone_from(&options.tls);
-        let for_handlers = Arc::clone(&shared);
-        let client = TcpClient::start(handle, provider.address, client_options, move |conn| {
-            for_handlers.handler(conn, None)
-        })?;
-        Ok(Self {
-            shared,
-            handle: handle.clone(),
-            client: Some(client),
-        })
     }
 
     /// Begins the attempt that the machine has named. How it ends the machine is told, also when it could not
@@ -131,7 +99,7 @@ impl Link {
             }
         });
         if posted.is_err() {
-            self.shared.set_state(LinkState::Down);
+            self.shared.store_state(LinkState::Down);
         }
     }
 
@@ -143,11 +111,21 @@ impl Link {
         }
     }
 
-    /// Gives the present connection or attempt up.
+    /// Gives the present connection or attempt up. From here on no call is handed to it.
     pub(crate) fn close(&self) {
+        self.shared.store_state(LinkState::Down);
+        self.retire();
+    }
+
+    fn retire(&self) {
         let shared = Arc::clone(&self.shared);
-        // Behind the beginning of the attempt, which is a task, too.
-        let _ = self.handle.post(move |_| shared.retire(None));
+        // Behind the beginning of the attempt, and behind the calls that wait for it, which are tasks, too.
+        let _ = self.handle.post(move |_| {
+            if let Some(mailbox) = &*shared.mailbox.load() {
+                // Given back, there is no connection.
+                let _ = mailbox.send(Message::Retire);
+            }
+        });
     }
 
     pub(crate) fn state(&self) -> LinkState {
@@ -216,14 +194,12 @@ impl Link {
 
 impl Drop for Link {
     fn drop(&mut self) {
-        let client = self.client.take();
-        // Behind the first attempt, and behind the calls that wait for it as tasks.
-        let shared = Arc::clone(&self.shared);
-        let _ = self.handle.post(move |_| shared.retire(client));
+        self.shared.provider.link_removed(self.id);
+        self.retire();
     }
 }
 
-/// How the machine's link connects.
+/// How links connect.
 pub(crate) struct ConnectOptions {
     connection: Arc<ConnectionOptions>,
     #[cfg(feature = "tls")]
@@ -248,7 +224,7 @@ impl ConnectOptions {
     ) -> std::io::Result<()> {
         let address = shared.provider.address;
         let options = Arc::clone(&self.connection);
-        let make_handler = |conn: &ConnHandle| shared.handler(conn, Some(id));
+        let make_handler = |conn: &ConnHandle| shared.handler(conn, id);
         #[cfg(feature = "tls")]
         if let Some(tls) = &self.tls {
             return context
@@ -275,7 +251,7 @@ impl Shared {
     }
 
     /// The handler of a new attempt, which takes the calls from here on.
-    fn handler(self: &Arc<Self>, conn: &ConnHandle, id: Option<ConnectionId>) -> Box<dyn Handler> {
+    fn handler(self: &Arc<Self>, conn: &ConnHandle, id: ConnectionId) -> Box<dyn Handler> {
         let mailbox = Arc::new(Mailbox::new(conn.clone()));
         self.mailbox.store(Some(Arc::clone(&mailbox)));
         self.set_state(LinkState::Connecting);
@@ -306,13 +282,6 @@ impl Shared {
         Err((returned, error))
     }
 
-    fn retire(&self, client: Option<TcpClient>) {
-        if let Some(mailbox) = &*self.mailbox.load() {
-            // Given back, there is no connection, and dropping the client ends its attempts.
-            let _ = mailbox.send(Message::Retire(client));
-        }
-    }
-
     fn state(&self) -> LinkState {
         match self.state.load(Ordering::Acquire) {
             0 => LinkState::Ready,
@@ -323,7 +292,20 @@ impl Shared {
     }
 
     pub(super) fn set_state(&self, state: LinkState) {
-        self.state.store(state as u8, Ordering::Release);
+        self.store_state(state);
         self.provider.link_changed();
+    }
+
+    /// Without telling anybody: for whoever does what the machine has decided, and tells then.
+    fn store_state(&self, state: LinkState) {
+        self.state.store(state as u8, Ordering::Release);
+    }
+
+    /// Whether calls go to the connection with this mailbox, and not to a later one.
+    pub(super) fn is_present(&self, mailbox: &Arc<Mailbox<Message>>) -> bool {
+        let present = self.mailbox.load();
+        present
+            .as_ref()
+            .is_some_and(|present| Arc::ptr_eq(present, mailbox))
     }
 }

@@ -109,7 +109,8 @@ pub enum Connections {
     #[default]
     Shared,
     /// As many, each shared by many calls; a call takes the one with the fewest in flight. They are spread
-    /// over the channel's loops. 0 counts as 1.
+    /// over the channel's loops. The provider is ready as long as one of them stands; those that are lost are
+    /// made again beside it. 0 counts as 1.
     Several(usize),
     /// One for each call in flight, up to so many, and used again by later calls: large answers do not
     /// hold up small ones. Those that were

@@ -14,7 +14,7 @@ use arc_swap::{ArcSwap, Guard};
 use nexus_net::LoopHandle;
 use parking_lot::Mutex;
 
-use super::link::Link;
+use super::link::{InFlight, Link};
 
 /// A shorter period would be all looking.
 const PERIOD_MIN: Duration = Duration::from_millis(10);
@@ -45,29 +45,29 @@ impl Pool {
     }
 
     /// A connection that `claim` has found, looking again while nobody else adds one; or else one that
-    /// `start` has made, if there are fewer than `max`.
-    pub(super) fn claim_or_add<C>(
+    /// `start` has made, if there are fewer than `max`. Whether it is a new one.
+    pub(super) fn claim_or_add(
         self: &Arc<Self>,
         max: usize,
-        claim: impl FnOnce(&[Arc<Link>]) -> Option<C>,
-        start: impl FnOnce() -> Option<(Arc<Link>, C)>,
-    ) -> Option<C> {
+        claim: impl FnOnce(&[Arc<Link>]) -> Option<(Arc<Link>, InFlight)>,
+        start: impl FnOnce() -> (Arc<Link>, InFlight),
+    ) -> Option<((Arc<Link>, InFlight), bool)> {
         let mut looking = self.looking.lock();
         let links = self.links.load();
         if let Some(claimed) = claim(&links) {
-            return Some(claimed);
+            return Some((claimed, false));
         }
         if links.len() >= max {
             return None;
         }
-        let (link, claimed) = start()?;
+        let claimed = start();
         let mut more = Vec::clone(&links);
-        more.push(link);
+        more.push(Arc::clone(&claimed.0));
         self.links.store(Arc::new(more));
         if !std::mem::replace(&mut *looking, true) {
             self.look_later();
         }
-        Some(claimed)
+        Some((claimed, true))
     }
 
     fn look_later(self: &Arc<Self>) {

@@ -191,6 +191,15 @@ impl Route {
             return;
         }
         if fate == Fate::NotSent {
+            // Its connection has ended before it was sent. The provider may have others.
+            let may_return = error.code() == ErrorCode::CONNECTION_FAILED && self.is_ready();
+            if may_return
+                && flight.may_return()
+                && let Some(attempt) = flight.another(self.common.correlation_id())
+                && self.dispatch(attempt, SmallVec::new()).is_ok()
+            {
+                return;
+            }
             self.unsent(flight, error);
         } else if may_have_run
             || (flight.spend_refusals() && self.common.retries.withdraw(Instant::now()))

@@ -1,37 +1,48 @@
 //! What an endpoint does next: connect, probe, wait.
 //!
+//! An endpoint has one or several links, places for one connection each. One machine makes all of their
+//! connections:
+//!
 //! ```text
-//!            time                connected
-//!   ┌─► Idle ────► Connecting ─────────────► Ready ──── provider stops ───► Stopping
-//!   │                  │                      │  │                              │
-//!   │ ◄── lost ────────┘        ill ──────────┘  │ ◄── answered ──┐             │
-//!   │ ◄── lost ───────────────── │ ──────────────┘                │             │
-//!   │ ◄── lost, or time ──────── │ ───────────────────────────────│─────────────┘
-//!                                ▼          time                  │
-//!                            Isolated ─────────────► Probing ─────┘
-//!                                ▲                      │
-//!                                └── lost, unanswered ──┘        (and from everywhere: Removed)
+//!   a link:      Due ────► Connecting ──┬─────────────────────► Ready ────► Stopping     (provider stops)
+//!                 ▲            │        └► Trying ─ answered ──► │             │
+//!                 │ time       │ lost        │ lost, unanswered  │ lost        │ lost, or time
+//!                 └────────── Down ◄─────────┴───────────────────┴─────────────┘
+//!
+//!   the endpoint:      Well ──── ill ───► Isolated ── time ──► Probing ── answered ──► Well
+//!                                            ▲                    │
+//!                                            └─ lost, unanswered ─┘    (and from everywhere: Removed)
 //! ```
+//!
+//! While the endpoint is well, its [`State`] is that of its best link: it is Ready as long as one connection
+//! stands.
 //!
 //! Pure, in the way of quinn: the driver tells what happened, then calls [`Machine::decide`] and does what it
 //! says until that is to wait; it calls it again when something happened or the time has come. An attempt is
 //! named by a [`ConnectionId`], so news of one that was given up changes nothing.
 //!
-//! Three rules:
+//! Five rules:
 //!
 //! - **Never stuck.** Every state but Ready and Removed ends by itself: an attempt, a probe and a provider that
 //!   says it stops are given up after a time, even if the driver never hears how they ended.
-//! - **One attempt at a time.** The next begins when the last has succeeded, failed, or was closed.
-//! - **An isolated endpoint has no connection.** The old one is closed once its calls are over, and the probe
+//! - **One pause for all links.** After a failure no link that was down connects before the pause is over.
+//!   What fails during the pause does not make the next one longer. While no connection stands, one attempt
+//!   at a time tells whether the provider is back, and the others follow when it succeeds.
+//! - **Nothing is risked while a connection stands.** A connection that is made beside others after a failure gets
+//!   calls once it has answered a probe: whoever accepts it may be a balancer with nobody behind.
+//! - **An isolated endpoint has no connection.** The old ones are closed once their calls are over, and the probe
 //!   makes a new one: a way that swallows everything is left, and not tested again and again.
-//!
-//! An endpoint with several connections has one machine. The first connection is the machine's, the others
-//! are the driver's affair, and `connection_lost` is told when the last has gone.
+//! - **A connection speaks for itself.** Calls that fail because their connection was lost say nothing about the
+//!   others, so they do not count towards isolation.
+
+mod link;
 
 use std::time::{Duration, Instant};
 
 use nexus_net::Backoff;
 
+pub(crate) use self::link::{ConnectionId, FIRST_LINK, LinkId};
+use self::link::{Link, Phase, Silence, Step};
 use super::breaker::{Breaker, BreakerOptions, BreakerState, Outcome};
 use super::mix::{Seeded, fraction, mix};
 
@@ -68,10 +79,6 @@ impl Default for MachineOptions {
     }
 }
 
-/// An attempt to connect, and the connection that comes of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub(crate) struct ConnectionId(pub(crate) u64);
-
 /// What the driver is to do.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Decision {
@@ -91,7 +98,7 @@ pub(crate) enum Decision {
 pub(crate) enum State {
     /// Not connected; waits for the next attempt.
     Idle,
-    /// The attempt runs.
+    /// No connection stands, and an attempt runs.
     Connecting,
     /// Takes calls.
     Ready,
@@ -109,55 +116,36 @@ pub(crate) enum State {
 #[derive(Debug)]
 pub(crate) struct Machine {
     options: MachineOptions,
-    phase: Phase,
+    health: Health,
+    /// By their ids.
+    links: Vec<Link>,
     breaker: Breaker,
     random: Seeded,
-    /// Attempts that failed in a row.
+    /// Failures in a row, those during a pause left out.
     failures: u32,
-    last_id: u64,
-    /// To be closed before anything else. No phase that connects is entered with one.
-    closing: Option<ConnectionId>,
+    failed_at: Option<Instant>,
+    /// The end of the pause after the last failure.
+    retry_at: Instant,
+    last_attempt: u64,
 }
 
-/// [`State`], with what belongs to each.
 #[derive(Debug, Clone, Copy)]
-enum Phase {
-    Idle {
-        retry_at: Instant,
-    },
-    Connecting {
-        id: ConnectionId,
-        give_up_at: Instant,
-    },
-    Ready {
-        id: ConnectionId,
-        since: Instant,
-    },
+enum Health {
+    Well,
     Isolated {
         until: Instant,
     },
+    /// Over [`FIRST_LINK`], which is Down meanwhile.
     Probing {
         id: ConnectionId,
         step: Step,
         give_up_at: Instant,
     },
-    Stopping {
-        id: ConnectionId,
-        give_up_at: Instant,
-    },
     Removed,
 }
 
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Step {
-    Connecting,
-    /// Connected, and the driver has not been told to send.
-    Due,
-    Sent,
-}
-
 impl Machine {
-    /// Connects at the first [`decide`](Self::decide).
+    /// With one link, which connects at the first [`decide`](Self::decide).
     pub(crate) fn new(mut options: MachineOptions, now: Instant, seed: u64) -> Self {
         for time in [
             &mut options.backoff.initial,
@@ -169,13 +157,37 @@ impl Machine {
             *time = (*time).min(LONGEST);
         }
         Self {
-            phase: Phase::Idle { retry_at: now },
+            health: Health::Well,
+            links: vec![Link::new()],
             breaker: Breaker::new(options.breaker.clone(), now, mix(seed)),
             random: Seeded::new(seed),
             failures: 0,
-            last_id: 0,
-            closing: None,
+            failed_at: None,
+            retry_at: now,
+            last_attempt: 0,
             options,
+        }
+    }
+
+    /// One more link. It connects at the next [`decide`](Self::decide), while the endpoint is well.
+    pub(crate) fn add_link(&mut self) -> LinkId {
+        let is_vacant = |link: &Link| matches!(link.phase, Phase::Vacant);
+        let at = self.links.iter().position(is_vacant);
+        let at = at.unwrap_or_else(|| {
+            self.links.push(Link::new());
+            self.links.len() - 1
+        });
+        if let Some(link) = self.links.get_mut(at) {
+            *link = Link::new();
+        }
+        LinkId(at)
+    }
+
+    /// The driver has closed the link for good. Never the first.
+    pub(crate) fn remove_link(&mut self, link: LinkId) {
+        if let Some(link) = self.links.get_mut(link.0) {
+            let (phase, closing) = (Phase::Vacant, None);
+            *link = Link { phase, closing };
         }
     }
 
@@ -186,48 +198,48 @@ impl Machine {
     }
 
     pub(crate) fn state(&self) -> State {
-        match self.phase {
-            Phase::Idle { .. } => State::Idle,
-            Phase::Connecting { .. } => State::Connecting,
-            Phase::Ready { .. } => State::Ready,
-            Phase::Isolated { .. } => State::Isolated,
-            Phase::Probing { .. } => State::Probing,
-            Phase::Stopping { .. } => State::Stopping,
-            Phase::Removed => State::Removed,
+        match self.health {
+            Health::Isolated { .. } => return State::Isolated,
+            Health::Probing { .. } => return State::Probing,
+            Health::Removed => return State::Removed,
+            Health::Well => {}
         }
+        let mut best = State::Idle;
+        for link in &self.links {
+            best = match (link.phase, best) {
+                (Phase::Ready { .. }, _) => return State::Ready,
+                (Phase::Connecting { .. } | Phase::Trying { .. }, _) => State::Connecting,
+                (Phase::Stopping { .. }, State::Idle) => State::Stopping,
+                (_, best) => best,
+            };
+        }
+        best
     }
 
     /// Until when it is isolated, if it is.
     #[cfg(test)]
     fn isolated_until(&self) -> Option<Instant> {
-        match self.phase {
-            Phase::Isolated { until } => Some(until),
+        match self.health {
+            Health::Isolated { until } => Some(until),
             _ => None,
         }
     }
 
     /// What to do now. To be called until it says [`Decision::Wait`].
     pub(crate) fn decide(&mut self, now: Instant) -> Decision {
-        if self.closing.is_none() {
-            self.give_up(now);
-        }
-        if let Some(id) = self.closing.take() {
+        self.give_up(now);
+        if let Some(id) = self.links.iter_mut().find_map(|link| link.closing.take()) {
             return Decision::Close(id);
         }
-        match self.phase {
-            Phase::Idle { retry_at } if now >= retry_at => {
-                let id = self.next_id();
-                let give_up_at = now + self.options.attempt_max;
-                self.phase = Phase::Connecting { id, give_up_at };
-                Decision::Connect(id)
-            }
-            Phase::Isolated { until } if now >= until => {
-                let id = self.next_id();
+        match self.health {
+            Health::Removed => Decision::Wait(None),
+            Health::Isolated { until } if now >= until => {
+                let id = self.next_id(FIRST_LINK);
                 let give_up_at = now + self.options.attempt_max;
                 self.probe(id, Step::Connecting, give_up_at);
                 Decision::Connect(id)
             }
-            Phase::Probing {
+            Health::Probing {
                 id,
                 step: Step::Due,
                 ..
@@ -235,90 +247,155 @@ impl Machine {
                 self.probe(id, Step::Sent, now + self.options.probe_timeout);
                 Decision::Probe(id)
             }
-            Phase::Idle { retry_at: at }
-            | Phase::Isolated { until: at }
-            | Phase::Connecting { give_up_at: at, .. }
-            | Phase::Probing { give_up_at: at, .. }
-            | Phase::Stopping { give_up_at: at, .. } => Decision::Wait(Some(at)),
-            Phase::Ready { .. } | Phase::Removed => Decision::Wait(None),
+            Health::Isolated { until: at } | Health::Probing { give_up_at: at, .. } => {
+                Decision::Wait(Some(at))
+            }
+            Health::Well => self.connect_or_wait(now),
         }
     }
 
-    /// The attempt succeeded.
-    pub(crate) fn connected(&mut self, id: ConnectionId, now: Instant) {
-        match self.phase {
-            Phase::Connecting { id: current, .. } if id == current => {
-                self.phase = Phase::Ready { id, since: now };
+    fn connect_or_wait(&mut self, now: Instant) -> Decision {
+        // While no connection stands, the attempt that runs speaks for all links that were down.
+        let down_may_connect = self.state() != State::Connecting;
+        let mut wait_until: Option<Instant> = None;
+        for (at, link) in self.links.iter().enumerate() {
+            let next = match link.phase {
+                Phase::Due => now,
+                Phase::Down if down_may_connect => self.retry_at,
+                Phase::Trying {
+                    id,
+                    step: Step::Due,
+                    ..
+                } => {
+                    let give_up_at = now + self.options.probe_timeout;
+                    let step = Step::Sent;
+                    let trying = Phase::Trying {
+                        id,
+                        step,
+                        give_up_at,
+                    };
+                    self.set(id.link, trying);
+                    return Decision::Probe(id);
+                }
+                Phase::Connecting { give_up_at, .. }
+                | Phase::Trying { give_up_at, .. }
+                | Phase::Stopping { give_up_at, .. } => {
+                    wait_until = Some(wait_until.map_or(give_up_at, |at| at.min(give_up_at)));
+                    continue;
+                }
+                Phase::Down | Phase::Ready { .. } | Phase::Vacant => continue,
+            };
+            if next <= now {
+                let link = LinkId(at);
+                let id = self.next_id(link);
+                let give_up_at = now + self.options.attempt_max;
+                self.set(link, Phase::Connecting { id, give_up_at });
+                return Decision::Connect(id);
             }
-            Phase::Probing {
-                id: current,
-                step: Step::Connecting,
-                give_up_at,
-            } if id == current => self.probe(id, Step::Due, give_up_at),
-            _ => {}
+            wait_until = Some(wait_until.map_or(next, |at| at.min(next)));
         }
+        Decision::Wait(wait_until)
+    }
+
+    /// The attempt succeeded. Whether calls may be sent on the connection, as far as it is concerned; if not,
+    /// they may once a probe is answered.
+    pub(crate) fn connected(&mut self, id: ConnectionId, now: Instant) -> bool {
+        if let Health::Probing {
+            id: current,
+            step: Step::Connecting,
+            give_up_at,
+        } = self.health
+            && id == current
+        {
+            self.probe(id, Step::Due, give_up_at);
+            return true;
+        }
+        let Some(Phase::Connecting { give_up_at, .. }) = self.phase_of(id) else {
+            return true;
+        };
+        if self.failures == 0 || self.state() != State::Ready {
+            self.ready(id, now);
+            return true;
+        }
+        let step = Step::Due;
+        let trying = Phase::Trying {
+            id,
+            step,
+            give_up_at,
+        };
+        self.set(id.link, trying);
+        false
     }
 
     /// The attempt failed, or the connection ended.
     pub(crate) fn connection_lost(&mut self, id: ConnectionId, now: Instant) {
-        if self.current() != Some(id) {
+        if self.is_probing(id) {
+            self.isolate_again(now);
             return;
         }
-        match self.phase {
-            Phase::Probing { .. } => self.isolate_again(now),
-            Phase::Ready { since, .. } => {
+        match self.phase_of(id) {
+            Some(Phase::Ready { since, .. }) => {
                 let lived = now.saturating_duration_since(since);
                 if lived >= self.options.stable_after {
                     self.failures = 0;
                 }
-                self.retry_later(now);
             }
-            Phase::Stopping { .. } => {
-                self.failures = 0;
-                self.retry_later(now);
-            }
-            _ => self.retry_later(now),
+            Some(Phase::Stopping { .. }) => self.failures = 0,
+            Some(_) => {}
+            None => return,
         }
+        self.set(id.link, Phase::Down);
+        self.failed(now);
     }
 
-    /// A call over the endpoint ended after `latency`. `may_isolate` is asked only if the endpoint is
-    /// to be isolated; true, it is.
+    /// A call over this connection ended after `latency`. `may_isolate` is asked only if the endpoint is
+    /// to be isolated; true, it is. Whether the machine has something to decide now.
     pub(crate) fn outcome(
         &mut self,
+        id: ConnectionId,
         now: Instant,
         outcome: Outcome,
         latency: Duration,
         may_isolate: &mut dyn FnMut() -> bool,
-    ) {
-        let Phase::Ready { id, since } = self.phase else {
-            return;
+    ) -> bool {
+        let Some(Phase::Ready {
+            since, mut silence, ..
+        }) = self.phase_of(id)
+        else {
+            return false;
         };
-        if outcome == Outcome::Success {
+        if outcome == Outcome::Success && self.failed_at.is_none_or(|failed_at| failed_at <= since)
+        {
             self.failures = 0;
         }
-        let isolate = self.breaker.on_outcome(now, outcome, latency, may_isolate);
-        if let Some(isolate) = isolate {
-            self.closing = Some(id);
-            self.phase = Phase::Isolated {
+        if let Some(isolate) = self.breaker.on_outcome(now, outcome, latency, may_isolate) {
+            self.close_all(Phase::Down);
+            self.health = Health::Isolated {
                 until: isolate.until,
             };
-        } else if self.breaker.is_silent()
-            && now.saturating_duration_since(since) >= self.options.stable_after
-        {
-            // The only one there is. Perhaps it is not the provider but this connection that is dead,
-            // and TCP would take minutes to find out.
-            self.breaker.forget_silence();
-            self.closing = Some(id);
-            self.phase = Phase::Idle { retry_at: now };
+            return true;
         }
+        silence.note(outcome, now, latency);
+        let too_silent = self.options.breaker.silent_timeouts;
+        let is_silent = too_silent > 0 && silence.timeouts >= too_silent;
+        if is_silent && now.saturating_duration_since(since) >= self.options.stable_after {
+            // Perhaps it is not the provider but this connection that is dead, and TCP would take minutes to
+            // find out.
+            self.breaker.forget_silence();
+            self.close(id, Phase::Due);
+            return true;
+        }
+        self.set(id.link, Phase::Ready { id, since, silence });
+        false
     }
 
-    /// The provider said that it stops.
+    /// The provider said that it stops. Other connections to the address may lead to another process, and hear
+    /// for themselves.
     pub(crate) fn stopping(&mut self, id: ConnectionId, now: Instant) {
-        match self.phase {
-            Phase::Ready { id: current, .. } if id == current => {
+        match self.phase_of(id) {
+            Some(Phase::Ready { .. }) => {
                 let give_up_at = now + self.options.stopping_max;
-                self.phase = Phase::Stopping { id, give_up_at };
+                self.set(id.link, Phase::Stopping { id, give_up_at });
             }
             _ => self.probe_failed(id, now),
         }
@@ -326,97 +403,155 @@ impl Machine {
 
     /// The probe was answered; what it said does not matter.
     pub(crate) fn probe_answered(&mut self, id: ConnectionId, now: Instant) {
-        let Phase::Probing {
+        if let Some(Phase::Trying {
+            step: Step::Sent, ..
+        }) = self.phase_of(id)
+        {
+            self.ready(id, now);
+            return;
+        }
+        let Health::Probing {
+            id: current,
             step: Step::Sent,
             give_up_at,
-            ..
-        } = self.phase
+        } = self.health
         else {
             return;
         };
-        if self.current() != Some(id) {
+        if current != id {
             return;
         }
         self.breaker.probe_answered(now);
-        if self.breaker.state(now) == BreakerState::Closed {
-            self.failures = 0;
-            self.phase = Phase::Ready { id, since: now };
-        } else {
+        if self.breaker.state(now) != BreakerState::Closed {
             self.probe(id, Step::Due, give_up_at);
+            return;
         }
+        self.health = Health::Well;
+        self.failures = 0;
+        for link in &mut self.links {
+            if matches!(link.phase, Phase::Down) {
+                link.phase = Phase::Due;
+            }
+        }
+        self.ready(id, now);
     }
 
     /// The probe failed in some other way than by the loss of the connection.
     pub(crate) fn probe_failed(&mut self, id: ConnectionId, now: Instant) {
-        if self.current() == Some(id) && self.state() == State::Probing {
-            self.closing = Some(id);
+        if self.is_probing(id) {
+            self.close(id, Phase::Down);
             self.isolate_again(now);
+        } else if let Some(Phase::Trying { .. }) = self.phase_of(id) {
+            self.close(id, Phase::Down);
+            self.failed(now);
         }
     }
 
-    /// It is no longer wanted. Its connection is closed once its calls are over.
+    /// It is no longer wanted. Its connections are closed once their calls are over.
     pub(crate) fn removed(&mut self) {
-        if let Some(id) = self.current() {
-            self.closing = Some(id);
+        if let Health::Probing { id, .. } = self.health {
+            self.close(id, Phase::Down);
         }
-        self.phase = Phase::Removed;
+        self.close_all(Phase::Down);
+        self.health = Health::Removed;
     }
 
     /// Ends what has taken too long.
     fn give_up(&mut self, now: Instant) {
-        match self.phase {
-            Phase::Connecting { id, give_up_at } if now >= give_up_at => {
-                self.closing = Some(id);
-                self.retry_later(now);
+        if let Health::Probing {
+            id,
+            step: Step::Connecting | Step::Sent,
+            give_up_at,
+        } = self.health
+            && now >= give_up_at
+        {
+            self.probe_failed(id, now);
+        }
+        for at in 0..self.links.len() {
+            match self.links.get(at).map(|link| link.phase) {
+                Some(
+                    Phase::Connecting { id, give_up_at } | Phase::Trying { id, give_up_at, .. },
+                ) if now >= give_up_at => {
+                    self.close(id, Phase::Down);
+                    self.failed(now);
+                }
+                Some(Phase::Stopping { id, give_up_at }) if now >= give_up_at => {
+                    self.close(id, Phase::Due);
+                }
+                _ => {}
             }
-            Phase::Probing {
-                id,
-                step: Step::Connecting | Step::Sent,
-                give_up_at,
-            } if now >= give_up_at => self.probe_failed(id, now),
-            Phase::Stopping { id, give_up_at } if now >= give_up_at => {
-                self.closing = Some(id);
-                self.phase = Phase::Idle { retry_at: now };
-            }
-            _ => {}
         }
     }
 
     fn isolate_again(&mut self, now: Instant) {
         let until = self.breaker.probe_failed(now).until;
-        self.phase = Phase::Isolated { until };
+        self.health = Health::Isolated { until };
     }
 
-    fn retry_later(&mut self, now: Instant) {
+    /// Begins a pause, or leaves the one that runs.
+    fn failed(&mut self, now: Instant) {
+        self.failed_at = Some(now);
+        if now < self.retry_at {
+            return;
+        }
         self.failures = self.failures.saturating_add(1);
         let random = fraction(self.random.next());
-        let delay = self.options.backoff.delay(self.failures, random);
-        self.phase = Phase::Idle {
-            retry_at: now + delay,
-        };
+        self.retry_at = now + self.options.backoff.delay(self.failures, random);
+    }
+
+    fn ready(&mut self, id: ConnectionId, since: Instant) {
+        let silence = Silence::default();
+        self.set(id.link, Phase::Ready { id, since, silence });
     }
 
     fn probe(&mut self, id: ConnectionId, step: Step, give_up_at: Instant) {
-        self.phase = Phase::Probing {
+        self.health = Health::Probing {
             id,
             step,
             give_up_at,
         };
     }
 
-    fn current(&self) -> Option<ConnectionId> {
-        match self.phase {
-            Phase::Connecting { id, .. }
-            | Phase::Ready { id, .. }
-            | Phase::Probing { id, .. }
-            | Phase::Stopping { id, .. } => Some(id),
-            Phase::Idle { .. } | Phase::Isolated { .. } | Phase::Removed => None,
+    fn is_probing(&self, id: ConnectionId) -> bool {
+        matches!(self.health, Health::Probing { id: current, .. } if current == id)
+    }
+
+    /// The phase of the link that this is the present connection or attempt of.
+    fn phase_of(&self, id: ConnectionId) -> Option<Phase> {
+        let phase = self.links.get(id.link.0)?.phase;
+        (phase.id() == Some(id)).then_some(phase)
+    }
+
+    fn set(&mut self, link: LinkId, phase: Phase) {
+        if let Some(link) = self.links.get_mut(link.0) {
+            link.phase = phase;
         }
     }
 
-    fn next_id(&mut self) -> ConnectionId {
-        self.last_id += 1;
-        ConnectionId(self.last_id)
+    fn close(&mut self, id: ConnectionId, then: Phase) {
+        if let Some(link) = self.links.get_mut(id.link.0) {
+            link.closing = Some(id);
+            link.phase = then;
+        }
+    }
+
+    fn close_all(&mut self, then: Phase) {
+        for link in &mut self.links {
+            if let Some(id) = link.phase.id() {
+                link.closing = Some(id);
+            }
+            if !matches!(link.phase, Phase::Vacant) {
+                link.phase = then;
+            }
+        }
+    }
+
+    fn next_id(&mut self, link: LinkId) -> ConnectionId {
+        self.last_attempt += 1;
+        ConnectionId {
+            link,
+            attempt: self.last_attempt,
+        }
     }
 }
 

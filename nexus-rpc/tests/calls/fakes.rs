@@ -2,6 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
+use std::sync::atomic::AtomicBool;
 
 use bytes::BytesMut;
 use nexus_rpc::wire::{Frame, Limits, RpcMeta, decode, encode_payload};
@@ -31,6 +32,9 @@ struct Counts {
     requests: AtomicUsize,
     connections: AtomicUsize,
     connections_asked: AtomicUsize,
+    refusing: AtomicBool,
+    /// Of all connections, in the order they came; those that were refused are there, too.
+    streams: Mutex<Vec<(TcpStream, Arc<AtomicBool>)>>,
     /// The metas of all requests, in the order they came.
     metas: Mutex<Vec<RpcMeta>>,
 }
@@ -46,8 +50,15 @@ impl Fake {
         std::thread::spawn(move || {
             for stream in listener.incoming() {
                 let (counts, what) = (Arc::clone(&for_threads), Arc::clone(&what));
+                let stream = stream.unwrap();
+                if counts.refusing.load(Ordering::SeqCst) {
+                    let _ = stream.shutdown(Shutdown::Both);
+                }
+                let silent = Arc::new(AtomicBool::new(false));
+                let kept = (stream.try_clone().unwrap(), Arc::clone(&silent));
+                counts.streams.lock().push(kept);
                 counts.connections.fetch_add(1, Ordering::SeqCst);
-                std::thread::spawn(move || serve(stream.unwrap(), &counts, &*what));
+                std::thread::spawn(move || serve(stream, &counts, &*what, &silent));
             }
         });
         Self { address, counts }
@@ -71,6 +82,23 @@ impl Fake {
         metas.iter().filter(of_service).count()
     }
 
+    /// Ends every connection as soon as it is there, or no longer.
+    pub(crate) fn refuse(&self, refusing: bool) {
+        self.counts.refusing.store(refusing, Ordering::SeqCst);
+    }
+
+    /// Ends the nth connection, from 0.
+    pub(crate) fn cut(&self, nth: usize) {
+        let _ = self.counts.streams.lock()[nth].0.shutdown(Shutdown::Both);
+    }
+
+    /// Answers nothing on the nth connection from now on, but leaves it open.
+    pub(crate) fn silence(&self, nth: usize) {
+        self.counts.streams.lock()[nth]
+            .1
+            .store(true, Ordering::SeqCst);
+    }
+
     pub(crate) fn connections(&self) -> usize {
         self.counts.connections.load(Ordering::SeqCst)
     }
@@ -85,7 +113,12 @@ impl Fake {
     }
 }
 
-fn serve(mut stream: TcpStream, counts: &Counts, what: &dyn Fn(usize) -> Asked) {
+fn serve(
+    mut stream: TcpStream,
+    counts: &Counts,
+    what: &dyn Fn(usize) -> Asked,
+    silent: &AtomicBool,
+) {
     let (mut input, mut piece) = (BytesMut::new(), [0; 4096]);
     let mut asked = false;
     while let Ok(count @ 1..) = stream.read(&mut piece) {
@@ -95,7 +128,11 @@ fn serve(mut stream: TcpStream, counts: &Counts, what: &dyn Fn(usize) -> Asked) 
                 counts.connections_asked.fetch_add(1, Ordering::SeqCst);
             }
             counts.metas.lock().push(frame.meta.clone());
-            let out = match what(counts.requests.fetch_add(1, Ordering::SeqCst)) {
+            let asked_for = what(counts.requests.fetch_add(1, Ordering::SeqCst));
+            if silent.load(Ordering::SeqCst) {
+                continue;
+            }
+            let out = match asked_for {
                 Asked::Nothing => continue,
                 Asked::Close => {
                     let _ = stream.shutdown(Shutdown::Both);

@@ -13,6 +13,7 @@ mod health;
 mod http;
 mod http_beside;
 mod limits;
+mod links;
 mod load;
 mod overload;
 mod refusals;

@@ -28,15 +28,15 @@ fn ready(now: Instant) -> (Machine, ConnectionId) {
     (machine, id)
 }
 
-fn time_out(machine: &mut Machine, now: Instant, allowed: bool) {
-    machine.outcome(now, Outcome::TimedOut, DEADLINE, &mut || allowed);
+fn time_out(machine: &mut Machine, id: ConnectionId, now: Instant, allowed: bool) {
+    machine.outcome(id, now, Outcome::TimedOut, DEADLINE, &mut || allowed);
 }
 
 /// Isolated by two time-outs; when it may be probed.
 fn isolated(now: Instant) -> (Machine, ConnectionId, Instant) {
     let (mut machine, id) = ready(now - 2 * DEADLINE);
-    time_out(&mut machine, now - DEADLINE, true);
-    time_out(&mut machine, now, true);
+    time_out(&mut machine, id, now - DEADLINE, true);
+    time_out(&mut machine, id, now, true);
     let until = machine.isolated_until().expect("isolated");
     (machine, id, until)
 }
@@ -127,9 +127,9 @@ fn an_isolated_endpoint_is_probed_over_a_new_connection() {
 #[test]
 fn a_black_hole_is_isolated_within_two_deadlines() {
     let now = Instant::now();
-    let (mut machine, _) = ready(now);
-    time_out(&mut machine, now + DEADLINE, true);
-    time_out(&mut machine, now + 2 * DEADLINE, true);
+    let (mut machine, id) = ready(now);
+    time_out(&mut machine, id, now + DEADLINE, true);
+    time_out(&mut machine, id, now + 2 * DEADLINE, true);
     assert_eq!(machine.state(), State::Isolated);
 }
 
@@ -187,11 +187,11 @@ fn a_silent_connection_that_cannot_be_isolated_is_replaced() {
     let start = Instant::now();
     let (mut machine, id) = ready(start);
     // Not at once: it may be the provider that is slow.
-    time_out(&mut machine, start + DEADLINE, false);
-    time_out(&mut machine, start + 2 * DEADLINE, false);
+    time_out(&mut machine, id, start + DEADLINE, false);
+    time_out(&mut machine, id, start + 2 * DEADLINE, false);
     assert!(machine.usable());
     let now = start + 5 * SECOND;
-    time_out(&mut machine, now, false);
+    time_out(&mut machine, id, now, false);
     assert_eq!(machine.decide(now), Decision::Close(id));
     let next = connect(&mut machine, now);
     machine.connected(next, now);
@@ -209,6 +209,208 @@ fn a_removed_endpoint_closes_its_connection_and_does_nothing_more() {
     assert_eq!(machine.state(), State::Removed);
 }
 
+/// With four links, all connected.
+fn four_ready(now: Instant) -> (Machine, Vec<ConnectionId>) {
+    let mut machine = machine(now);
+    for _ in 0..3 {
+        machine.add_link();
+    }
+    let ids: Vec<_> = (0..4).map(|_| connect(&mut machine, now)).collect();
+    for id in &ids {
+        machine.connected(*id, now);
+    }
+    assert_eq!(machine.decide(now), Decision::Wait(None));
+    (machine, ids)
+}
+
+fn success(machine: &mut Machine, id: ConnectionId, now: Instant) {
+    machine.outcome(id, now, Outcome::Success, MS, &mut || true);
+}
+
+#[test]
+fn an_endpoint_is_ready_while_any_connection_stands() {
+    let now = Instant::now();
+    for left in 0..4 {
+        let (mut machine, ids) = four_ready(now);
+        for id in ids.iter().filter(|id| **id != ids[left]) {
+            machine.connection_lost(*id, now);
+            assert!(machine.usable());
+        }
+        machine.connection_lost(ids[left], now);
+        assert_eq!(machine.state(), State::Idle);
+    }
+}
+
+#[test]
+fn a_lost_connection_is_made_again_beside_the_others_at_growing_intervals() {
+    let mut now = Instant::now();
+    let (mut machine, ids) = four_ready(now);
+    machine.connection_lost(ids[2], now);
+    let mut pauses = Vec::new();
+    for _ in 0..10 {
+        let Decision::Wait(Some(at)) = machine.decide(now) else {
+            panic!("it does not wait");
+        };
+        pauses.push(at - now);
+        now = at;
+        let id = connect(&mut machine, now);
+        assert_eq!(id.link, ids[2].link);
+        // Answers of the others do not say that this one would be taken.
+        success(&mut machine, ids[0], now);
+        machine.connection_lost(id, now);
+        assert!(machine.usable());
+    }
+    assert!(pauses[0] <= 100 * MS, "{pauses:?}");
+    assert!(pauses[9] >= 2500 * MS, "{pauses:?}");
+}
+
+#[test]
+fn a_connection_made_again_beside_others_answers_a_probe_before_it_gets_calls() {
+    let start = Instant::now();
+    for end in ["answered", "lost", "unanswered"] {
+        let (mut machine, ids) = four_ready(start);
+        machine.connection_lost(ids[2], start);
+        let now = start + SECOND;
+        let id = connect(&mut machine, now);
+        assert!(!machine.connected(id, now), "it may get calls");
+        assert_eq!(machine.decide(now), Decision::Probe(id));
+        assert_eq!(machine.decide(now), Decision::Wait(Some(now + SECOND)));
+        assert!(machine.usable(), "the others stand");
+        match end {
+            "answered" => {
+                machine.probe_answered(id, now);
+                assert_eq!(machine.decide(now), Decision::Wait(None));
+                success(&mut machine, id, now);
+                assert_eq!(machine.failures, 0);
+            }
+            "lost" => {
+                machine.connection_lost(id, now);
+                assert!(matches!(machine.decide(now), Decision::Wait(Some(_))));
+                assert_eq!(machine.failures, 2);
+            }
+            _ => assert_eq!(machine.decide(now + SECOND), Decision::Close(id)),
+        }
+    }
+}
+
+#[test]
+fn a_connection_is_not_probed_when_no_other_stands_or_nothing_has_failed() {
+    let now = Instant::now();
+    let (mut machine, ids) = four_ready(now);
+    machine.add_link();
+    let id = connect(&mut machine, now);
+    assert!(machine.connected(id, now));
+    for id in ids.iter().chain([&id]) {
+        machine.connection_lost(*id, now);
+    }
+    let id = connect(&mut machine, now + SECOND);
+    assert!(machine.connected(id, now + SECOND));
+    assert!(machine.usable());
+}
+
+#[test]
+fn connections_that_are_lost_together_are_one_failure_and_one_tries_for_all() {
+    let now = Instant::now();
+    let (mut machine, ids) = four_ready(now);
+    for id in &ids {
+        machine.connection_lost(*id, now);
+    }
+    let Decision::Wait(Some(at)) = machine.decide(now) else {
+        panic!("it does not wait");
+    };
+    assert!(at - now <= 100 * MS, "{:?}", at - now);
+    let first = connect(&mut machine, at);
+    assert_eq!(machine.state(), State::Connecting);
+    assert!(matches!(machine.decide(at), Decision::Wait(Some(_))));
+    machine.connected(first, at);
+    for _ in 0..3 {
+        connect(&mut machine, at);
+    }
+    assert_eq!(machine.decide(at), Decision::Wait(Some(at + 5 * SECOND)));
+}
+
+#[test]
+fn calls_lost_with_their_connection_do_not_isolate_the_others() {
+    let now = Instant::now();
+    let (mut machine, ids) = four_ready(now);
+    machine.connection_lost(ids[1], now);
+    for _ in 0..1000 {
+        machine.outcome(ids[1], now, Outcome::Failure, MS, &mut || true);
+    }
+    assert!(machine.usable());
+}
+
+#[test]
+fn an_isolated_endpoint_gives_up_all_connections_and_makes_them_again_after_the_probe() {
+    let now = Instant::now();
+    let (mut machine, ids) = four_ready(now);
+    machine.connection_lost(ids[3], now);
+    time_out(&mut machine, ids[1], now + DEADLINE, true);
+    time_out(&mut machine, ids[2], now + DEADLINE, true);
+    let until = machine.isolated_until().expect("isolated");
+    for id in &ids[..3] {
+        assert_eq!(machine.decide(now), Decision::Close(*id));
+    }
+    assert_eq!(machine.decide(now), Decision::Wait(Some(until)));
+    let probe = connect(&mut machine, until);
+    assert_eq!(probe.link, FIRST_LINK);
+    machine.connected(probe, until);
+    assert_eq!(machine.decide(until), Decision::Probe(probe));
+    machine.probe_answered(probe, until);
+    assert!(machine.usable());
+    let mut links: Vec<_> = (0..3)
+        .map(|_| connect(&mut machine, until).link.0)
+        .collect();
+    links.sort_unstable();
+    assert_eq!(links, [1, 2, 3]);
+}
+
+#[test]
+fn one_silent_connection_of_several_is_replaced() {
+    let start = Instant::now();
+    let (mut machine, ids) = four_ready(start);
+    let now = start + 6 * SECOND;
+    time_out(&mut machine, ids[1], now, true);
+    success(&mut machine, ids[0], now);
+    // One that answered while the call waited is slow, and not silent.
+    success(&mut machine, ids[2], now);
+    time_out(&mut machine, ids[2], now, true);
+    time_out(&mut machine, ids[2], now, true);
+    assert_eq!(machine.decide(now), Decision::Wait(None));
+    time_out(&mut machine, ids[1], now, true);
+    assert!(machine.usable());
+    assert_eq!(machine.decide(now), Decision::Close(ids[1]));
+    assert_eq!(connect(&mut machine, now).link, ids[1].link);
+}
+
+#[test]
+fn a_link_that_stops_leaves_the_calls_to_the_others() {
+    let now = Instant::now();
+    let (mut machine, ids) = four_ready(now);
+    for id in &ids[..3] {
+        machine.stopping(*id, now);
+        assert!(machine.usable());
+    }
+    machine.stopping(ids[3], now);
+    assert_eq!(machine.state(), State::Stopping);
+    machine.connection_lost(ids[0], now);
+    assert_eq!(machine.state(), State::Stopping);
+}
+
+#[test]
+fn the_place_of_a_removed_link_is_used_again_and_old_news_changes_nothing() {
+    let now = Instant::now();
+    let (mut machine, ids) = four_ready(now);
+    machine.remove_link(ids[2].link);
+    assert_eq!(machine.decide(now), Decision::Wait(None));
+    assert_eq!(machine.add_link(), ids[2].link);
+    let id = connect(&mut machine, now);
+    assert_ne!(id, ids[2]);
+    machine.connection_lost(ids[2], now);
+    machine.connected(id, now);
+    assert_eq!(machine.decide(now), Decision::Wait(None));
+}
+
 #[derive(Debug, Clone)]
 enum Event {
     Pass(Duration),
@@ -218,7 +420,9 @@ enum Event {
     Stopping(Which),
     Answered(Which),
     Failed(Which),
-    Outcome(u8, Duration, bool),
+    Outcome(Which, u8, Duration, bool),
+    AddLink,
+    RemoveLink(Index),
 }
 
 /// The connection that is current, or any there ever was.
@@ -244,7 +448,10 @@ fn event() -> impl Strategy<Value = Event> {
         1 => which().prop_map(Event::Stopping),
         2 => which().prop_map(Event::Answered),
         1 => which().prop_map(Event::Failed),
-        6 => (0..3_u8, time(), any::<bool>()).prop_map(|(o, t, may)| Event::Outcome(o, t, may)),
+        6 => (which(), 0..3_u8, time(), any::<bool>())
+            .prop_map(|(id, o, t, may)| Event::Outcome(id, o, t, may)),
+        1 => Just(Event::AddLink),
+        1 => any::<Index>().prop_map(Event::RemoveLink),
     ]
 }
 
@@ -252,7 +459,11 @@ fn event() -> impl Strategy<Value = Event> {
 struct Driver {
     machine: Machine,
     now: Instant,
-    last: ConnectionId,
+    /// All there ever were.
+    known: Vec<ConnectionId>,
+    /// How many links there are, removed ones included.
+    links: usize,
+    removed: HashSet<usize>,
     /// Attempts that have neither succeeded nor ended.
     attempts: HashSet<ConnectionId>,
     /// Probes that are sent and not answered.
@@ -273,7 +484,9 @@ impl Driver {
         Self {
             machine: Machine::new(options, now, 1),
             now,
-            last: ConnectionId(0),
+            known: Vec::new(),
+            links: 1,
+            removed: HashSet::new(),
             attempts: HashSet::new(),
             probes: HashSet::new(),
             isolated: false,
@@ -284,12 +497,19 @@ impl Driver {
         let decision = self.machine.decide(self.now);
         match decision {
             Decision::Connect(id) => {
-                assert!(self.attempts.is_empty(), "two attempts at once");
+                let same_link = |other: &ConnectionId| other.link == id.link;
+                assert!(!self.attempts.iter().any(same_link), "two attempts at once");
+                assert!(
+                    !self.removed.contains(&id.link.0),
+                    "for a link that is gone"
+                );
+                assert!(!self.known.contains(&id));
                 self.attempts.insert(id);
-                self.last = id;
+                self.known.push(id);
             }
             Decision::Probe(id) => {
-                assert!(self.isolated, "a probe of an endpoint that is well");
+                let is_tried = matches!(self.machine.phase_of(id), Some(Phase::Trying { .. }));
+                assert!(self.isolated || is_tried, "a probe of what is well");
                 self.probes.insert(id);
             }
             Decision::Close(id) => {
@@ -303,10 +523,15 @@ impl Driver {
     }
 
     fn happen(&mut self, event: Event) {
-        let last = self.last;
+        let nobody = ConnectionId {
+            link: FIRST_LINK,
+            attempt: 0,
+        };
+        let known = self.known.clone();
         let id = |which: Which| match which {
-            Which::Last => last,
-            Which::Any(index) => ConnectionId(index.index(last.0 as usize + 1) as u64),
+            Which::Last => known.last().copied().unwrap_or(nobody),
+            Which::Any(_) if known.is_empty() => nobody,
+            Which::Any(index) => *index.get(&known),
         };
         match event {
             Event::Pass(time) => self.now += time,
@@ -325,14 +550,26 @@ impl Driver {
                 self.probes.remove(&id(which.clone()));
                 self.machine.probe_failed(id(which), self.now);
             }
-            Event::Outcome(outcome, latency, may_isolate) => {
+            Event::AddLink => {
+                let link = self.machine.add_link();
+                self.removed.remove(&link.0);
+                self.links = self.links.max(link.0 + 1);
+            }
+            Event::RemoveLink(index) if self.links > 1 => {
+                let link = 1 + index.index(self.links - 1);
+                self.machine.remove_link(LinkId(link));
+                self.attempts.retain(|id| id.link.0 != link);
+                self.removed.insert(link);
+            }
+            Event::RemoveLink(_) => {}
+            Event::Outcome(which, outcome, latency, may_isolate) => {
                 let outcome = match outcome {
                     0 => Outcome::Success,
                     1 => Outcome::Failure,
                     _ => Outcome::TimedOut,
                 };
                 self.machine
-                    .outcome(self.now, outcome, latency, &mut || may_isolate);
+                    .outcome(id(which), self.now, outcome, latency, &mut || may_isolate);
             }
         }
         self.check();
@@ -405,7 +642,8 @@ proptest! {
         let given_up = options.attempt_max.max(options.probe_timeout).max(options.stopping_max);
         let waited = options.breaker.isolation.max.max(options.backoff.max);
         prop_assert!(time <= given_up + waited, "{time:?}");
-        prop_assert!(steps <= 12, "{steps} steps");
+        // A closing and an attempt of each link, at most.
+        prop_assert!(steps <= 12 + 2 * driver.links, "{steps} steps");
     }
 
     #[test]
