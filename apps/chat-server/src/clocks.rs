@@ -27,6 +27,8 @@ const PROXIES_MAX: usize = 1000;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) struct Asked {
     at: Instant,
+    /// How long the client's request had waited on its way here; zero if that is less than a second.
+    pub(crate) waited_on_the_way: Duration,
     /// From then on nobody waits for it. `None`: not known.
     pub(crate) deadline: Option<Instant>,
 }
@@ -40,13 +42,16 @@ impl Asked {
         }
     }
 
-    /// How long the client's request has waited somewhere by now; zero if that is less than a second.
+    /// How long the client's request has waited by now, here too; zero if that is less than a second.
     pub(crate) fn waited(&self) -> Duration {
-        let waited = self.at.elapsed();
-        match waited < WAITED_MIN {
-            true => Duration::ZERO,
-            false => waited,
-        }
+        at_least_a_second(self.at.elapsed())
+    }
+}
+
+fn at_least_a_second(waited: Duration) -> Duration {
+    match waited < WAITED_MIN {
+        true => Duration::ZERO,
+        false => waited,
     }
 }
 
@@ -79,6 +84,7 @@ impl Clocks {
             // A proxy of an older version, or no proxy.
             return Ok(Asked {
                 at: now,
+                waited_on_the_way: Duration::ZERO,
                 deadline: call.deadline(),
             });
         };
@@ -110,8 +116,10 @@ impl Clocks {
         if !on_the_way.is_zero() && left <= whole / PART_LEFT_MIN {
             return None;
         }
+        let waited = whole.saturating_sub(left);
         Some(Asked {
-            at: now.checked_sub(whole.saturating_sub(left)).unwrap_or(now),
+            at: now.checked_sub(waited).unwrap_or(now),
+            waited_on_the_way: at_least_a_second(waited),
             deadline: Some(now + left),
         })
     }

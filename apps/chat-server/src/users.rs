@@ -343,7 +343,7 @@ impl Services {
             Ok(Claim::Over) => Err(given_up()),
             Err(error @ BusError::Unavailable { .. }) => {
                 failure::note_bus(&error);
-                match asked.waited().is_zero() {
+                match asked.waited_on_the_way.is_zero() {
                     true => Ok(None),
                     // Nobody knows whether a later one has been quicker.
                     false => Err(given_up()),
@@ -354,7 +354,7 @@ impl Services {
     }
 
     /// Before a login changes anything: it has not been given up, nor has the user come by another way since it was asked
-    /// for. While the bus is away nobody knows; then only one that has not waited goes on.
+    /// for. While the bus is away nobody knows; then only one that has not waited on its way goes on.
     fn check_up_to_date(
         &self,
         user: UserId,
@@ -368,7 +368,7 @@ impl Services {
                 .bus
                 .claimed_since(user.get(), waited)
                 .inspect_err(failure::note_bus)
-                .unwrap_or(true),
+                .unwrap_or(!asked.waited_on_the_way.is_zero()),
         };
         let is_over = || self.bus.remembers(&over_fact(session)).unwrap_or(false);
         match overtaken || is_over() {
