@@ -9,7 +9,7 @@ use bytes::{Bytes, BytesMut};
 use chat_proto::frame;
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
-use socket2::{Domain, Socket, Type};
+use socket2::{Domain, SockRef, Socket, Type};
 
 use crate::Entrance;
 use crate::entrance::Stream;
@@ -77,6 +77,14 @@ impl WireClient {
     /// Shuts the sending side down.
     pub fn finish(&mut self) {
         self.stream.finish();
+    }
+
+    /// Ends the connection with a reset.
+    pub fn abort(self) {
+        let linger = Some(Duration::ZERO);
+        SockRef::from(self.stream.socket())
+            .set_linger(linger)
+            .unwrap();
     }
 
     /// The certificate that the chat has shown, once it has answered something under TLS.

@@ -118,7 +118,7 @@ pub fn run(system: &System) {
 }
 
 /// A user who is not there yet; names are unique among all runs on one store.
-fn new_user(client: &mut WireClient) -> i32 {
+pub fn new_user(client: &mut WireClient) -> i32 {
     let answer = client.register(&unique_name("user"), PASSWORD);
     assert_eq!(answer.error_code, code::SUCCESS, "{}", answer.error_text);
     answer.user_id
@@ -146,6 +146,18 @@ pub fn login(client: &mut WireClient, user: i32, acknowledges: bool) -> LoginRes
     let answer = client.login(user, PASSWORD, acknowledges);
     assert_eq!(answer.error_code, code::SUCCESS, "{}", answer.error_text);
     answer
+}
+
+/// Sends the login of a user of the suite, and returns its request id.
+pub fn send_login(client: &mut WireClient, user: i32) -> u64 {
+    let request = LoginRequest {
+        user_id: user,
+        user_password: PASSWORD.into(),
+        acknowledges: true,
+        wants_session_token: true,
+        ..Default::default()
+    };
+    client.send(MessageId::LOGIN, &request)
 }
 
 /// Two friends, one on each proxy, with the notice of their friendship taken.
