@@ -1,7 +1,7 @@
 //! Redis.
 
 use std::ffi::OsString;
-use std::io::{Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Ipv4Addr, SocketAddr, TcpStream};
 use std::ops::Deref;
 use std::path::{Path, PathBuf};
@@ -14,7 +14,8 @@ use crate::ports::free_port;
 use crate::process::{Launch, Process};
 use crate::{Error, programs};
 
-/// A Redis server that keeps nothing on disk: a restart brings it back empty.
+/// A Redis server that keeps nothing on disk by itself: a restart brings it back empty, or with what it was told to
+/// `SAVE`.
 #[derive(Debug)]
 pub struct Redis {
     // Before the home: the process ends before its folder is removed.
@@ -109,6 +110,20 @@ impl Redis {
         SocketAddr::from((Ipv4Addr::LOCALHOST, self.port))
     }
 
+    /// Sends one command, as a person types it, over a connection of its own, and returns the first line of the answer.
+    ///
+    /// # Errors
+    ///
+    /// It is not there, or has TLS.
+    pub fn ask(&self, command: &str) -> io::Result<String> {
+        let mut stream = TcpStream::connect(self.address())?;
+        stream.write_all(format!("{command}\r\n").as_bytes())?;
+        let mut line = String::new();
+        BufReader::new(stream).read_line(&mut line)?;
+        line.truncate(line.trim_end().len());
+        Ok(line)
+    }
+
     /// The TCP port.
     pub fn port(&self) -> u16 {
         self.port
@@ -157,7 +172,7 @@ fn answers_ping_under_tls(client: &Path, port: u16, tls: &ServerFiles) -> bool {
     output.is_ok_and(|output| output.stdout.starts_with(b"PONG"))
 }
 
-fn answers_ping(port: u16) -> std::io::Result<bool> {
+fn answers_ping(port: u16) -> io::Result<bool> {
     let mut stream = TcpStream::connect(SocketAddr::from((Ipv4Addr::LOCALHOST, port)))?;
     stream.set_read_timeout(Some(Duration::from_secs(1)))?;
     stream.write_all(b"PING\r\n")?;

@@ -6,12 +6,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nexus_rpc::{BreakerOptions, Circuit, CircuitOptions, Passage};
+use nexus_rpc::{BreakerOptions, Circuit, CircuitOptions, NoPassage, Passage};
 use parking_lot::Mutex;
 use redis::{Cmd, Value};
 
 use super::link::{Endpoint, Link, LinkError};
-use super::refusal::RefusalLog;
+use super::refusal::LastRefusal;
 use crate::BusError;
 
 /// Links to one Redis.
@@ -20,7 +20,7 @@ pub(super) struct Pool {
     circuit: Circuit,
     /// Not lent; the circuit limits how many there are.
     idle: Mutex<Vec<Link>>,
-    refusals: Arc<RefusalLog>,
+    refusal: Arc<LastRefusal>,
 }
 
 impl Pool {
@@ -43,10 +43,10 @@ impl Pool {
                 ..CircuitOptions::default().breaker
             },
         };
-        let refusals = Arc::<RefusalLog>::default();
+        let refusal = Arc::<LastRefusal>::default();
         let probe = Probe {
             endpoint: endpoint.clone(),
-            refusals: Arc::clone(&refusals),
+            refusal: Arc::clone(&refusal),
             commands: probe.len(),
             request: probe.iter().flat_map(Cmd::get_packed_command).collect(),
         };
@@ -54,7 +54,7 @@ impl Pool {
             circuit: Circuit::start("redis", options, move || probe.succeeds())?,
             endpoint,
             idle: Mutex::default(),
-            refusals,
+            refusal,
         })
     }
 
@@ -71,8 +71,7 @@ impl Pool {
         request: &[u8],
         replies: usize,
     ) -> Result<Vec<Value>, BusError> {
-        let passage = self.circuit.enter();
-        self.pass(passage.map_err(|e| unavailable(&e))?, request, replies)
+        self.pass(self.circuit.enter(), request, replies)
     }
 
     /// As [`round_trip`](Self::round_trip), without waiting for a link: for the few requests of subscriptions.
@@ -81,16 +80,19 @@ impl Pool {
         request: &[u8],
         replies: usize,
     ) -> Result<Vec<Value>, BusError> {
-        let passage = self.circuit.enter_at_once();
-        self.pass(passage.map_err(|e| unavailable(&e))?, request, replies)
+        self.pass(self.circuit.enter_at_once(), request, replies)
     }
 
     fn pass(
         &self,
-        passage: Passage<'_>,
+        passage: Result<Passage<'_>, NoPassage>,
         request: &[u8],
         replies: usize,
     ) -> Result<Vec<Value>, BusError> {
+        let passage = passage.map_err(|reason| match self.refusal.recent() {
+            Some(refusal) => unavailable(&LinkError::Refused(refusal)),
+            None => unavailable(&reason),
+        })?;
         // From here: what was waited for a link is none of Redis's time.
         let deadline = Instant::now() + self.endpoint.timeout;
         match self.exchange(request, replies, deadline) {
@@ -103,7 +105,7 @@ impl Pool {
                 self.forget_idle();
                 passage.failed();
                 if let LinkError::Refused(refusal) = &error {
-                    self.refusals.note(refusal);
+                    self.refusal.note(refusal);
                 }
                 Err(unavailable(&error))
             }
@@ -139,7 +141,7 @@ impl Pool {
 /// The circuit's probe. A sign of life is not enough: Redis may answer a `PING` and refuse all else.
 struct Probe {
     endpoint: Endpoint,
-    refusals: Arc<RefusalLog>,
+    refusal: Arc<LastRefusal>,
     request: Vec<u8>,
     commands: usize,
 }
@@ -152,7 +154,7 @@ impl Probe {
             .connect(deadline)
             .and_then(|mut link| link.exchange_checked(&self.request, self.commands, deadline));
         if let Err(LinkError::Refused(refusal)) = &answered {
-            self.refusals.note(refusal);
+            self.refusal.note(refusal);
         }
         answered.is_ok()
     }

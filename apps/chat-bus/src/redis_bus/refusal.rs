@@ -14,6 +14,8 @@ use redis::ServerError;
 
 /// A refusal that was not seen for this long is a new one when it comes again.
 const SAME_FOR: Duration = Duration::from_secs(60);
+/// A refusal that is older says nothing about now.
+const RECENT: Duration = Duration::from_secs(5);
 
 /// What Redis said, and what to do about it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -47,20 +49,28 @@ impl fmt::Display for Refusal {
     }
 }
 
-/// Writes each refusal to the log once, however many requests it meets.
+/// The refusal that was seen last. Writes each to the log once, however many requests it meets.
 #[derive(Debug, Default)]
-pub(super) struct RefusalLog(Mutex<Option<(&'static str, Instant)>>);
+pub(super) struct LastRefusal(Mutex<Option<(Refusal, Instant)>>);
 
-impl RefusalLog {
+impl LastRefusal {
     pub(super) fn note(&self, refusal: &Refusal) {
         let now = Instant::now();
-        let last = self.0.lock().replace((refusal.advice, now));
-        let is_known = last.is_some_and(|(advice, seen)| {
-            advice == refusal.advice && now.saturating_duration_since(seen) < SAME_FOR
+        let last = self.0.lock().replace((refusal.clone(), now));
+        let is_known = last.is_some_and(|(last, seen)| {
+            last.advice == refusal.advice && now.saturating_duration_since(seen) < SAME_FOR
         });
         if !is_known {
             log::warn!("redis refuses: {refusal}");
         }
+    }
+
+    /// Why Redis is not asked, if a refusal is the reason: while the circuit is open, its probe is refused at least once
+    /// a second.
+    pub(super) fn recent(&self) -> Option<Refusal> {
+        let last = self.0.lock();
+        let (refusal, seen) = last.as_ref()?;
+        (seen.elapsed() < RECENT).then(|| refusal.clone())
     }
 }
 

@@ -243,5 +243,6 @@ redis.call('LRANGE', KEYS[2], 0, -1)
 redis.call('LREM', KEYS[2], 0, '')
 redis.call('SADD', KEYS[3], '')
 redis.call('SREM', KEYS[3], '')
+redis.call('TIME')
 return 1
 ";

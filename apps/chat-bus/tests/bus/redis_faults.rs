@@ -1,7 +1,7 @@
 //! What the bus does while Redis is away, silent, restarted or unwilling.
 
 use std::io::{BufRead, BufReader, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, TcpListener};
 use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -41,18 +41,9 @@ pub(crate) fn is_unavailable<T>(result: Result<T, BusError>) -> bool {
     matches!(result, Err(BusError::Unavailable { .. }))
 }
 
-/// Sends one inline command to Redis and returns the first line of the answer.
+/// The first line of Redis's answer to a command.
 pub(crate) fn ask_redis(redis: &Redis, command: &str) -> String {
-    let address = SocketAddr::from((Ipv4Addr::LOCALHOST, redis.port()));
-    let mut stream = TcpStream::connect(address).expect("Redis is there");
-    stream
-        .write_all(format!("{command}\r\n").as_bytes())
-        .expect("written");
-    let mut line = String::new();
-    BufReader::new(stream)
-        .read_line(&mut line)
-        .expect("an answer");
-    line.trim_end().to_owned()
+    redis.ask(command).expect("Redis is there")
 }
 
 #[test]

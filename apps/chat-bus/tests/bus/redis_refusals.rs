@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Write};
 use std::net::TcpStream;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use chat_bus::{
@@ -91,6 +92,24 @@ fn a_command_that_is_not_allowed_is_an_outage() {
             "-@dangerous",
             |console| console.expect(&[&format!("ACL SETUSER default +{command}")]),
         );
+    }
+}
+
+#[test]
+fn why_redis_is_not_asked_is_told_as_well() {
+    let redis = Redis::start().expect("Redis starts");
+    let bus = bus(&redis);
+    let proxy = live_proxy(&bus);
+    Console::open(&redis).expect(&["ACL SETUSER default -eval"]);
+    // Far more than it takes until Redis is not asked any more.
+    for _ in 0..100 {
+        let error = use_all(&bus, proxy).expect_err("refused").to_string();
+        assert!(error.contains("'eval'"), "{error}");
+    }
+    // Nor asked for what it would do, over and over, before it does all.
+    let until = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < until {
+        assert!(is_unavailable(bus.locate(&[1])));
     }
 }
 

@@ -67,13 +67,17 @@ impl Program {
         self.child().id()
     }
 
-    fn kill(mut self) {
+    /// Kills it; what it has said.
+    fn kill(mut self) -> Output {
         self.child().kill().unwrap();
-        self.child().wait().unwrap();
+        self.output()
     }
 
     /// Waits for its end.
     fn output(mut self) -> Output {
+        wait_until("it ends", SOON, || {
+            self.child().try_wait().unwrap().is_some()
+        });
         let child = self.0.take().expect("not ended");
         child.wait_with_output().unwrap()
     }
