@@ -69,8 +69,8 @@ pub const MESSAGE_BYTES_MAX: usize = 1024 * 1024;
 /// always   renew_lease every third of the time to live
 /// login    claim          logout, connection closed    release
 /// renew_lease answered New, the subscription reported Connected again, and every few minutes:
-///          retain what it holds; restore all sessions, close those reported as taken or outdated, and tell those
-///          reported as replaced
+///          retain what it holds; restore all sessions, close those reported as outdated, and as taken for longer
+///          than a lease, and tell those reported as replaced
 /// a login that could not be claimed because the bus was away:
 ///          restore its session
 /// stop     end_lease
@@ -145,7 +145,8 @@ pub trait Bus: Send + Sync + 'static {
     /// prolongs the life of those that are there.
     ///
     /// Where another live session is not known to be of an older login, or the user has logged in later, nothing is
-    /// replaced, and the caller should close its own. Who was replaced should be told; it is named again when the same is
+    /// replaced, and the caller should close its own, if that lasts for the life of a lease: until then the other one may be of an
+    /// older state that the backend went back to. Who was replaced should be told; it is named again when the same is
     /// restored again.
     ///
     /// # Errors

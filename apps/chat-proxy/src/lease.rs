@@ -67,6 +67,8 @@ struct Due {
     restore_at: Instant,
     /// Sessions that the bus does not know; of a user the newest.
     unclaimed: HashMap<i32, SessionId>,
+    /// Users of this proxy whom another proxy has on the bus, and since when.
+    disputed: HashMap<i32, Instant>,
     /// With the next restore.
     resync: bool,
     /// The subscription stands.
@@ -87,6 +89,7 @@ impl LeaseKeeper {
         let mut due = Due {
             restore_at: Instant::now() + RESTORE_INTERVAL,
             unclaimed: HashMap::new(),
+            disputed: HashMap::new(),
             resync: false,
             hears: false,
         };
@@ -137,8 +140,12 @@ impl LeaseKeeper {
         self.claim(&mut due.unclaimed)?;
         if due.restore_at <= Instant::now() {
             self.remove_ended()?;
-            self.restore()?;
-            due.restore_at = Instant::now() + RESTORE_INTERVAL;
+            self.restore(&mut due.disputed)?;
+            let interval = match due.disputed.is_empty() {
+                true => RESTORE_INTERVAL,
+                false => self.time_to_live / 4,
+            };
+            due.restore_at = Instant::now() + interval;
             // After the restore: from then on nothing more is missed.
             if std::mem::take(&mut due.resync) {
                 self.resync.start(&self.directory);
@@ -207,18 +214,18 @@ impl LeaseKeeper {
         Ok(())
     }
 
-    fn restore(&self) -> Result<(), BusError> {
+    fn restore(&self, disputed: &mut HashMap<i32, Instant>) -> Result<(), BusError> {
         // Of a user with two sessions here, that of the newer login; the bus decides in the end.
         let sessions = self.directory.logged_in();
         let mut newest: HashMap<i32, HeldSession> = HashMap::new();
-        let mut disputed: HashSet<i32> = HashSet::new();
+        let mut contested: HashSet<i32> = HashSet::new();
         for &(held, _) in &sessions {
             match newest.entry(held.user) {
                 Entry::Vacant(vacant) => {
                     vacant.insert(held);
                 }
                 Entry::Occupied(mut other) => {
-                    disputed.insert(held.user);
+                    contested.insert(held.user);
                     if (held.login, held.session) > (other.get().login, other.get().session) {
                         other.insert(held);
                     }
@@ -229,7 +236,7 @@ impl LeaseKeeper {
         let mut outdated: HashSet<i32> = HashSet::new();
         for some in restoring.chunks(RESTORE_MAX) {
             let restored = self.restore_some(some)?;
-            disputed.extend(restored.taken);
+            contested.extend(restored.taken);
             outdated.extend(restored.outdated);
         }
         for (held, mailbox) in &sessions {
@@ -237,7 +244,7 @@ impl LeaseKeeper {
                 sign_out(held, mailbox);
             }
         }
-        self.end_replaced(disputed, &sessions)
+        self.end_replaced(contested, &sessions, disputed)
     }
 
     /// Restores sessions, and tells the proxies of those that lost their users to them.
@@ -277,20 +284,33 @@ impl LeaseKeeper {
         Ok(())
     }
 
+    /// Ends the sessions whose users others have. Another proxy has a user for good only when it still does after the
+    /// life of a lease: right after the bus went back to an older state it may be one whose session has moved here since.
+    /// By then that proxy has compared, or has no lease.
     fn end_replaced(
         &self,
-        disputed: HashSet<i32>,
+        contested: HashSet<i32>,
         sessions: &[(HeldSession, SessionMailbox)],
+        disputed: &mut HashMap<i32, Instant>,
     ) -> Result<(), BusError> {
-        let users: Vec<i32> = disputed.into_iter().collect();
-        if users.is_empty() {
-            return Ok(());
+        let users: Vec<i32> = contested.into_iter().collect();
+        let places: HashMap<i32, Option<SessionRef>> = match users.is_empty() {
+            true => HashMap::new(),
+            false => users
+                .iter()
+                .copied()
+                .zip(self.bus.locate(&users)?)
+                .collect(),
+        };
+        let now = Instant::now();
+        let is_elsewhere = |user: &i32| {
+            let place = places.get(user).copied().flatten();
+            place.is_some_and(|place| place.proxy != self.proxy)
+        };
+        disputed.retain(|user, _| is_elsewhere(user));
+        for user in users.iter().filter(|user| is_elsewhere(user)) {
+            disputed.entry(*user).or_insert(now);
         }
-        let places: HashMap<i32, Option<SessionRef>> = users
-            .iter()
-            .copied()
-            .zip(self.bus.locate(&users)?)
-            .collect();
         for (held, mailbox) in sessions {
             let Some(&Some(current)) = places.get(&held.user) else {
                 continue;
@@ -299,7 +319,11 @@ impl LeaseKeeper {
                 proxy: self.proxy,
                 session: held.session,
             };
-            if current != own {
+            let for_good = match disputed.get(&held.user) {
+                Some(&since) => now.saturating_duration_since(since) >= self.time_to_live,
+                None => true,
+            };
+            if current != own && for_good {
                 sign_out(held, mailbox);
             }
         }

@@ -1,7 +1,7 @@
 //! A bus that can be cut off from its subscribers, and that can refuse to restore.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -18,6 +18,7 @@ pub(crate) struct CuttableBus {
     subscribers: Mutex<Vec<Arc<Mutex<OnEvent>>>>,
     is_cut: Arc<AtomicBool>,
     refuses: AtomicBool,
+    restores: AtomicUsize,
 }
 
 impl CuttableBus {
@@ -36,6 +37,11 @@ impl CuttableBus {
     /// Whether sessions can be restored.
     pub(crate) fn refuse_to_restore(&self, refuses: bool) {
         self.refuses.store(refuses, Ordering::SeqCst);
+    }
+
+    /// How often sessions were restored.
+    pub(crate) fn restores(&self) -> usize {
+        self.restores.load(Ordering::SeqCst)
     }
 
     fn tell(&self, event: BusEvent) {
@@ -77,7 +83,9 @@ impl Bus for CuttableBus {
             let reason = "as the test wants it".to_owned();
             return Err(BusError::Unavailable { reason });
         }
-        self.inner.restore(proxy, sessions)
+        let restored = self.inner.restore(proxy, sessions);
+        self.restores.fetch_add(1, Ordering::SeqCst);
+        restored
     }
 
     fn retain(

@@ -3,7 +3,7 @@
 use std::net::Shutdown;
 use std::time::Duration;
 
-use chat_bus::{Bus, LoginPolicy, NO_NUMBER, SessionRef};
+use chat_bus::{Bus, Claim, Lease, LoginPolicy, NO_NUMBER, ProxyId, SessionRef};
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
 
@@ -268,6 +268,50 @@ fn entries_of_sessions_that_ended_are_removed_when_the_bus_is_back() {
     wait_until("compared", || !setting.is_online(2));
     assert!(setting.is_online(1));
     stays.expect_silence();
+}
+
+/// User 1 has logged in; then, while the proxy hears nothing, another proxy has that user on the bus, in a session of the
+/// same login: as when the session has moved here after the state that the bus went back to.
+fn moved_back(setting: &Setting) -> (Client, SessionRef) {
+    let client = setting.logged_in(1);
+    setting.bus.cut();
+    let proxy = ProxyId::random();
+    let before = SessionRef { proxy, session: 1 };
+    let lease = setting.bus.renew_lease(proxy, Duration::from_secs(600));
+    assert_eq!(lease, Ok(Lease::New));
+    let number = setting.fake.script(|state| state.last_login);
+    let claimed = setting
+        .bus
+        .claim(1, before, number.into(), LoginPolicy::NewerWins);
+    assert!(matches!(claimed, Ok(Claim::Granted { .. })), "{claimed:?}");
+    (client, before)
+}
+
+#[test]
+fn a_session_stays_that_another_proxy_has_only_until_it_compares() {
+    let setting = Setting::new();
+    let (mut client, before) = moved_back(&setting);
+    let restores = setting.bus.restores();
+    setting.bus.mend();
+    wait_until("the other one is found", || {
+        setting.bus.restores() > restores
+    });
+    assert_eq!(setting.bus.release(1, before), Ok(true));
+    let proxy = setting.proxy.id();
+    wait_until("restored", || {
+        let place = setting.bus.locate(&[1]).unwrap().pop().flatten();
+        place.is_some_and(|place| place.proxy == proxy)
+    });
+    client.expect_silence();
+}
+
+#[test]
+fn a_session_ends_that_another_proxy_has_for_longer_than_a_lease() {
+    let setting = Setting::with(|options| options.lease_ttl = Duration::from_millis(90));
+    let (mut client, _) = moved_back(&setting);
+    setting.bus.mend();
+    let _: SignedOut = client.expect(MessageId::SIGNED_OUT);
+    client.expect_closed();
 }
 
 #[test]
