@@ -62,6 +62,16 @@ fn answer(frame: &proto::RequestFrame, peer: &mut Peer, dropped: &AtomicBool) {
                 answer.error_code = code::FRIEND_CHAT_NOT_FRIENDS;
             }
             peer.answer(id, Id::FRIEND_CHAT_ANSWER, &answer);
+            if request.content == "befriend" {
+                let notice = proto::AddFriendRequest {
+                    user_id: 5,
+                    friend_id: 1,
+                    sequence: 1,
+                    user_name: "dora".into(),
+                    ..Default::default()
+                };
+                peer.push(Id::RECV_ADD_FRIEND, &notice);
+            }
             if request.content == "ping" {
                 peer.push_text(2, "pong \x1b[2J\nsecond line");
             }
@@ -167,6 +177,15 @@ quit
     expected.sort();
     assert_eq!(shown, expected);
     assert_eq!(lines(&output.stderr), [""; 0]);
+    assert_eq!(output.status.code(), Some(0));
+}
+
+#[test]
+fn who_has_become_a_friend_is_shown_by_the_name() {
+    let output = run(chat(), &[], "login 1 secret\nto 2 befriend\nwait 1\n");
+    let shown = lines(&output.stdout);
+    let expected = "dora (5) added you as a friend";
+    assert!(shown.iter().any(|line| line == expected), "{shown:?}");
     assert_eq!(output.status.code(), Some(0));
 }
 

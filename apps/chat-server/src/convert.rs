@@ -138,14 +138,14 @@ pub(crate) fn message(stored: &StoredMessage) -> Message {
 pub(crate) fn notice(
     kind: MessageKind,
     conversation: ConversationId,
-    actor: UserId,
+    (actor, name): (UserId, String),
     stamp: Stamp,
 ) -> StoredMessage {
     StoredMessage {
         conversation,
         sequence: stamp.sequence,
         sender: actor,
-        sender_name: String::new(),
+        sender_name: name,
         kind,
         client_message_id: None,
         content: String::new(),
@@ -193,6 +193,7 @@ pub(crate) fn push(stored: &StoredMessage, user_ids: Vec<i32>) -> Push {
                 friend_id,
                 sequence,
                 server_time_ms,
+                user_name: stored.sender_name.clone().into(),
                 ..Default::default()
             };
             (MessageId::RECV_ADD_FRIEND, notice.encode_to_vec())
@@ -212,6 +213,7 @@ pub(crate) fn push(stored: &StoredMessage, user_ids: Vec<i32>) -> Push {
                 group_id,
                 sequence,
                 server_time_ms,
+                user_name: stored.sender_name.clone().into(),
             };
             (MessageId::RECV_ADD_GROUP, notice.encode_to_vec())
         }

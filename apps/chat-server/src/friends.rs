@@ -110,7 +110,10 @@ impl Services {
         match added.map_err(store_failed)? {
             AddFriend::Added { stamp, friend_name } => {
                 let to = vec![friend];
-                self.announce(MessageKind::AddFriend, conversation, user, stamp, to);
+                // The change is made, and is told without the name if need be.
+                let mut names = self.store.names(&[user]).unwrap_or_default();
+                let actor = (user, names.remove(&user).unwrap_or_default());
+                self.announce(MessageKind::AddFriend, conversation, actor, stamp, to);
                 let online = Online::of(&*self.bus, [friend]);
                 let friend = Friend {
                     id: friend,
@@ -149,7 +152,8 @@ impl Services {
         {
             DeleteFriend::Deleted(stamp) => {
                 let to = vec![friend];
-                self.announce(MessageKind::DeleteFriend, conversation, user, stamp, to);
+                let actor = (user, String::new());
+                self.announce(MessageKind::DeleteFriend, conversation, actor, stamp, to);
                 Ok(stamp.sequence)
             }
             DeleteFriend::NoSuchUser => {
@@ -167,12 +171,13 @@ impl Services {
         Ok(convert::friend_list(&friends, &online))
     }
 
-    /// Tells a change to those who were concerned; it is a message of the conversation already.
+    /// Tells a change to those who were concerned; it is a message of the conversation already. The actor's name
+    /// is empty where they know it.
     pub(crate) fn announce(
         &self,
         kind: MessageKind,
         conversation: ConversationId,
-        actor: UserId,
+        actor: (UserId, String),
         stamp: Stamp,
         to: Vec<UserId>,
     ) {

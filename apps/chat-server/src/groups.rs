@@ -194,7 +194,15 @@ impl Services {
                 let others = group.members.iter().map(|member| member.id);
                 let others = others.filter(|&member| member != user).collect();
                 let conversation = ConversationId::group(id);
-                self.announce(MessageKind::JoinGroup, conversation, user, stamp, others);
+                let newcomer = group.members.iter().find(|member| member.id == user);
+                let name = newcomer.map_or_else(String::new, |member| member.name.clone());
+                self.announce(
+                    MessageKind::JoinGroup,
+                    conversation,
+                    (user, name),
+                    stamp,
+                    others,
+                );
                 Ok((self.group_with_states(&group), stamp.sequence))
             }
             JoinGroup::NoSuchGroup => Err(Failure::new(code::JOIN_NO_GROUP, "no such group")),
@@ -220,7 +228,8 @@ impl Services {
         {
             LeaveGroup::Left { stamp, members, .. } => {
                 let conversation = ConversationId::group(id);
-                self.announce(MessageKind::LeaveGroup, conversation, user, stamp, members);
+                let actor = (user, String::new());
+                self.announce(MessageKind::LeaveGroup, conversation, actor, stamp, members);
                 Ok(stamp.sequence)
             }
             LeaveGroup::NotMember => Err(Failure::new(code::LEAVE_NOT_MEMBER, "not a member")),
@@ -244,7 +253,14 @@ impl Services {
             DeleteGroup::Deleted { stamp, mut members } => {
                 members.retain(|&member| member != user);
                 let conversation = ConversationId::group(id);
-                self.announce(MessageKind::DeleteGroup, conversation, user, stamp, members);
+                let actor = (user, String::new());
+                self.announce(
+                    MessageKind::DeleteGroup,
+                    conversation,
+                    actor,
+                    stamp,
+                    members,
+                );
                 Ok(stamp.sequence)
             }
             DeleteGroup::NoSuchGroup | DeleteGroup::NotMember => Err(Failure::new(

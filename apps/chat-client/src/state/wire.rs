@@ -473,12 +473,13 @@ pub(super) fn pushed(id: MessageId, content: Bytes) -> Result<Option<Message>, D
         }};
     }
     macro_rules! notice {
-        ($type:ident, $kind:ident, $receiver:ident: $field:ident) => {{
+        ($type:ident, $kind:ident, $receiver:ident: $field:ident $(, named by $name:ident)?) => {{
             let notice = proto::$type::decode(content)?;
             proto::Message {
                 message_type: Kind::$kind.into(),
                 sender: Some(proto::Sender {
                     user_id: notice.user_id,
+                    $(user_name: notice.$name,)?
                     ..Default::default()
                 }),
                 receiver: Some(proto::Receiver {
@@ -494,11 +495,15 @@ pub(super) fn pushed(id: MessageId, content: Bytes) -> Result<Option<Message>, D
     let message = match id {
         MessageId::RECV_FRIEND => chat!(FriendChatRequest, FriendChat),
         MessageId::RECV_GROUP => chat!(GroupChatRequest, GroupChat),
-        MessageId::RECV_ADD_FRIEND => notice!(AddFriendRequest, AddFriend, user_id: friend_id),
+        MessageId::RECV_ADD_FRIEND => {
+            notice!(AddFriendRequest, AddFriend, user_id: friend_id, named by user_name)
+        }
         MessageId::RECV_DELETE_FRIEND => {
             notice!(DeleteFriendRequest, DeleteFriend, user_id: friend_id)
         }
-        MessageId::RECV_ADD_GROUP => notice!(AddGroupRequest, AddGroup, group_id: group_id),
+        MessageId::RECV_ADD_GROUP => {
+            notice!(AddGroupRequest, AddGroup, group_id: group_id, named by user_name)
+        }
         MessageId::RECV_QUIT_GROUP => notice!(QuitGroupRequest, QuitGroup, group_id: group_id),
         MessageId::RECV_DELETE_GROUP => {
             notice!(DeleteGroupRequest, DeleteGroup, group_id: group_id)

@@ -24,6 +24,14 @@ impl Names {
         self.users.insert(user, name.to_owned());
     }
 
+    /// A name that came along with a message; none may have.
+    pub(crate) fn heard_of(&mut self, user: UserId, name: &str) {
+        let is_new = !self.users.contains_key(&user) && self.users.len() < USERS_MAX;
+        if is_new && !name.is_empty() {
+            self.users.insert(user, name.to_owned());
+        }
+    }
+
     pub(crate) fn friends(&mut self, friends: &[Friend]) {
         let named = friends.iter().map(|f| (f.user, f.name.clone()));
         self.users.extend(named);
@@ -53,6 +61,9 @@ impl Names {
         }
     }
 }
+
+/// Names of so many users are remembered from messages.
+const USERS_MAX: usize = 100_000;
 
 /// Notes that may wait to be shown. More are dropped: they tell of sends that failed.
 const NOTES_MAX: usize = 1000;
@@ -143,7 +154,8 @@ impl Shared {
     fn show(&self, event: &Event, announcer: &mut Announcer, language: Language) {
         match event {
             Event::Message(message) => {
-                let names = self.names.lock();
+                let mut names = self.names.lock();
+                names.heard_of(message.sender, &message.sender_name);
                 let line = phrases::message(message, &names, announcer.kind(), language);
                 drop(names);
                 announcer.line(&line);

@@ -84,6 +84,7 @@ pub(super) fn a_name_does_where_an_id_does(system: &System) {
     assert_eq!(friend.friend_name, of_bob.as_bytes());
     let notice: AddFriendRequest = bob.push(MessageId::RECV_ADD_FRIEND);
     assert_eq!(notice.user_id, ann.user_id);
+    assert_eq!(notice.user_name, of_ann.as_bytes());
     // The conversation has begun on both sides: the next message of it is shown at once.
     assert_eq!(bob.chat(ann.user_id, "hello").error_code, code::SUCCESS);
     let push: FriendChatRequest = ann.push(MessageId::RECV_FRIEND);

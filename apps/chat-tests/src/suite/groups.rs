@@ -34,6 +34,7 @@ pub(super) fn groups_live_and_die(system: &System) {
     );
     let notice: AddGroupRequest = admin.push(MessageId::RECV_ADD_GROUP);
     assert_eq!((notice.user_id, notice.group_id), (other.user_id, id));
+    assert!(!notice.user_name.is_empty());
     assert_eq!(other.join_group(id).error_code, code::JOIN_ALREADY);
 
     assert_eq!(
