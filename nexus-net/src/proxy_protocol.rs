@@ -17,7 +17,8 @@ pub enum ProxyProtocol {
     #[default]
     Off,
     /// Every connection begins with a header, of version 1 or 2; one that does not is closed. The
-    /// address it names becomes the connection's [`peer_addr`](crate::Connection::peer_addr).
+    /// source address it names becomes the connection's [`peer_addr`](crate::Connection::peer_addr). A header
+    /// without one (`UNKNOWN`, `LOCAL`, a Unix socket) leaves the connection its own.
     ///
     /// Whoever reaches the port can claim any address: listen where only the proxy can reach, or name the
     /// proxies with [`RequiredFrom`](Self::RequiredFrom).

@@ -177,6 +177,22 @@ fn a_client_s_address_survives_nginx() {
     assert_ne!(Address::from(client), served.server.local_addr());
 }
 
+#[test]
+fn a_client_s_address_survives_nginx_behind_nginx() {
+    let served = serve_behind_a_proxy();
+    let nginx = Nginx::start(NginxConfig {
+        upstreams: vec![served.address()],
+        proxy_protocol: true,
+        chained: true,
+        ..NginxConfig::default()
+    })
+    .unwrap();
+    let mut stream = connect_from("127.0.0.77", nginx.address());
+    let client = stream.local_addr().unwrap();
+    assert_reads(&mut stream, &format!("{client} "));
+    assert_echoes(&mut stream, b"hello");
+}
+
 #[cfg(feature = "tls")]
 #[test]
 fn the_header_comes_before_tls() {

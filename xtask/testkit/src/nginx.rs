@@ -38,6 +38,9 @@ pub struct NginxConfig {
     pub connect_timeout: Duration,
     /// Whether upstreams are told the clients' addresses, by the PROXY protocol. Default: no.
     pub proxy_protocol: bool,
+    /// Whether connections pass through a second server on their way, which the first reaches over a Unix socket
+    /// and tells the clients' addresses by the PROXY protocol. Default: no.
+    pub chained: bool,
     /// What it shows to clients, where it ends TLS. By default it passes on what comes.
     pub tls: Option<Identity>,
     /// The address its connections to upstreams come from; by default whichever the system takes.
@@ -54,6 +57,7 @@ impl Default for NginxConfig {
             proxy_timeout: Duration::from_secs(24 * 60 * 60),
             connect_timeout: Duration::from_secs(2),
             proxy_protocol: false,
+            chained: false,
             tls: None,
             bind: None,
             data_dir: None,
@@ -138,6 +142,15 @@ impl Deref for Nginx {
     }
 }
 
+/// The end of the first of two servers, and the beginning of the second. The socket is relative to nginx's folder.
+const SECOND_SERVER: &str = "        proxy_pass unix:second.sock;
+        proxy_protocol on;
+    }
+    server {
+        listen unix:second.sock proxy_protocol;
+        set_real_ip_from unix:;
+";
+
 fn config_file(config: &NginxConfig) -> Result<String, Error> {
     let module = programs::NGINX_STREAM.find()?;
     let mut servers = String::new();
@@ -164,16 +177,18 @@ fn config_file(config: &NginxConfig) -> Result<String, Error> {
          \x20   server {{\n\
          \x20       listen {listen}{ssl} backlog=1024;\n\
          {identity}\
+         {second}\
          \x20       proxy_pass nodes;\n\
          {bind}\
          \x20       proxy_protocol {proxy_protocol};\n\
-         \x20       proxy_timeout {idle}s;\n\
-         \x20       proxy_connect_timeout {connect}ms;\n\
          \x20   }}\n\
+         \x20   proxy_timeout {idle}s;\n\
+         \x20   proxy_connect_timeout {connect}ms;\n\
          }}\n",
         module = module.display(),
         listen = config.listen,
         ssl = if config.tls.is_some() { " ssl" } else { "" },
+        second = if config.chained { SECOND_SERVER } else { "" },
         identity = config.tls.as_ref().map(identity).unwrap_or_default(),
         bind = config
             .bind
