@@ -2,10 +2,12 @@
 //!
 //! Hashing is costly on purpose, and what a stranger can ask for. So only a few passwords are hashed at
 //! a time, and only a few callers wait for that, since each of them is a worker that others want.
+//!
+//! The memory that hashing takes (19 MiB at the default cost) is allocated once for each of those that may run
+//! at a time and used again: an allocator that gets such pieces from many threads keeps one for each of them.
 
-use argon2::password_hash::phc::PasswordHash;
-use argon2::password_hash::{PasswordHasher, PasswordVerifier};
-use argon2::{Algorithm, Argon2, Params, Version};
+use argon2::password_hash::phc::{Output, ParamsString, PasswordHash, Salt};
+use argon2::{Algorithm, Argon2, Block, Params, Version};
 use parking_lot::{Condvar, Mutex};
 
 /// What hashing one password costs. A stored hash keeps the cost it was made with.
@@ -48,6 +50,8 @@ pub(crate) enum PasswordError {
 pub(crate) struct Passwords {
     argon2: Argon2<'static>,
     turnstile: Turnstile,
+    /// What those inside hash in.
+    memories: Mutex<Vec<Memory>>,
 }
 
 impl Passwords {
@@ -58,15 +62,23 @@ impl Passwords {
         Self {
             argon2: Argon2::new(Algorithm::Argon2id, Version::V0x13, params),
             turnstile: Turnstile::new(at_once, waiting_max),
+            memories: Mutex::default(),
         }
     }
 
     pub(crate) fn hash(&self, password: &[u8]) -> Result<String, PasswordError> {
-        let _pass = self.turnstile.enter().ok_or(PasswordError::Busy)?;
-        match self.argon2.hash_password(password) {
-            Ok(hash) => Ok(hash.to_string()),
-            Err(error) => Err(failed(error)),
-        }
+        let params = self.argon2.params();
+        let salt = Salt::generate();
+        let mut output = [0; Params::DEFAULT_OUTPUT_LEN];
+        self.with_memory(|memory| memory.fill(&self.argon2, password, &salt, &mut output))?;
+        let hash = PasswordHash {
+            algorithm: Algorithm::Argon2id.ident(),
+            version: Some(Version::V0x13.into()),
+            params: ParamsString::try_from(params).map_err(failed)?,
+            salt: Some(salt),
+            hash: Some(Output::new(&output).map_err(failed)?),
+        };
+        Ok(hash.to_string())
     }
 
     /// Whether one of the passwords is the one. All are looked at in one turn: who is told "busy" has had
@@ -76,16 +88,15 @@ impl Passwords {
         passwords: impl IntoIterator<Item = &'p [u8]>,
         hash: &str,
     ) -> Result<bool, PasswordError> {
-        let hash = PasswordHash::new(hash).map_err(failed)?;
-        let _pass = self.turnstile.enter().ok_or(PasswordError::Busy)?;
-        for password in passwords {
-            match self.argon2.verify_password(password, &hash) {
-                Ok(()) => return Ok(true),
-                Err(argon2::password_hash::Error::PasswordInvalid) => {}
-                Err(error) => return Err(failed(error)),
+        let stored = Stored::parse(hash)?;
+        self.with_memory(|memory| {
+            for password in passwords {
+                if stored.is_of(password, memory)? {
+                    return Ok(true);
+                }
             }
-        }
-        Ok(false)
+            Ok(false)
+        })
     }
 
     /// Takes the time that [`verify_any`](Self::verify_any) takes for wrong passwords.
@@ -95,6 +106,86 @@ impl Passwords {
     ) -> Result<(), PasswordError> {
         let nobodys = nobodys(self.argon2.params());
         self.verify_any(passwords, &nobodys).map(drop)
+    }
+
+    /// Waits for a turn, and runs `hash` in memory that is kept for the next.
+    fn with_memory<R>(
+        &self,
+        hash: impl FnOnce(&mut Memory) -> Result<R, PasswordError>,
+    ) -> Result<R, PasswordError> {
+        let _pass = self.turnstile.enter().ok_or(PasswordError::Busy)?;
+        let mut memory = self.memories.lock().pop().unwrap_or_default();
+        let result = hash(&mut memory);
+        memory.keep(self.argon2.params().block_count());
+        self.memories.lock().push(memory);
+        result
+    }
+}
+
+/// A hash as it was stored, with what it was made with.
+struct Stored {
+    argon2: Argon2<'static>,
+    salt: Salt,
+    output: Output,
+}
+
+impl Stored {
+    fn parse(hash: &str) -> Result<Self, PasswordError> {
+        let hash = PasswordHash::new(hash).map_err(failed)?;
+        let algorithm = Algorithm::try_from(hash.algorithm.as_str()).map_err(failed)?;
+        let version = hash.version.map(Version::try_from).transpose();
+        let version = version.map_err(failed)?.unwrap_or_default();
+        let params = Params::try_from(&hash).map_err(failed)?;
+        let (Some(salt), Some(output)) = (hash.salt, hash.hash) else {
+            return Err(failed("a stored hash without salt or hash"));
+        };
+        Ok(Self {
+            argon2: Argon2::new(algorithm, version, params),
+            salt,
+            output,
+        })
+    }
+
+    fn is_of(&self, password: &[u8], memory: &mut Memory) -> Result<bool, PasswordError> {
+        let mut output = [0; Output::MAX_LENGTH];
+        let output = output
+            .get_mut(..self.output.len())
+            .ok_or_else(|| failed("a hash of a wrong length"))?;
+        memory.fill(&self.argon2, password, &self.salt, output)?;
+        // Compared in constant time.
+        Ok(Output::new(output).map_err(failed)? == self.output)
+    }
+}
+
+/// The memory of one hash.
+#[derive(Default)]
+struct Memory(Vec<Block>);
+
+impl Memory {
+    fn fill(
+        &mut self,
+        argon2: &Argon2<'_>,
+        password: &[u8],
+        salt: &Salt,
+        output: &mut [u8],
+    ) -> Result<(), PasswordError> {
+        let blocks = argon2.params().block_count();
+        if self.0.len() < blocks {
+            // Not grown: what is in it is of no use.
+            self.0 = Vec::new();
+            self.0.try_reserve_exact(blocks).map_err(failed)?;
+            self.0.resize(blocks, Block::new());
+        }
+        argon2
+            .hash_password_into_with_memory(password, salt, output, &mut self.0)
+            .map_err(failed)
+    }
+
+    /// Keeps as many blocks as the usual hash takes; a stored one may have taken more.
+    fn keep(&mut self, blocks: usize) {
+        if self.0.len() > blocks {
+            self.0 = Vec::new();
+        }
     }
 }
 
@@ -218,6 +309,61 @@ mod tests {
                 .verify_any([&b"x"[..]], "nonsense")
                 .is_err()
         );
+    }
+
+    const HASHES_OF_PASSWORD: [&str; 4] = [
+        "$argon2id$v=19$m=64,t=2,p=1$c29tZXNhbHQxMg$k4+cODflMb8R0nqK/x8fV6ILCOx4fz2Kl1JqEPjCYyo",
+        "$argon2i$v=19$m=64,t=2,p=1$c29tZXNhbHQxMg$HGXgyU+BOntvEU3xzfcUiwdvaheMNl6Gj94pbUfDIKo",
+        "$argon2d$v=19$m=64,t=2,p=1$c29tZXNhbHQxMg$ixkZUYCB8CxfmK97If7wHLIvNtsUQ3j+ydx16zKdgnw",
+        "$argon2id$v=19$m=64,t=1,p=2$c29tZXNhbHQxMg$6snsPp1vZPpJDFIBiA6A9w",
+    ];
+
+    #[test]
+    fn hashes_that_other_programs_have_made_verify() {
+        // By the reference implementation: argon2 of Debian's package argon2, with -id, -i and -d, and with two
+        // lanes and 16 bytes.
+        for hash in HASHES_OF_PASSWORD {
+            let passwords = passwords(PasswordCost::MINIMAL);
+            let verify = |password: &[u8]| passwords.verify_any([password], hash);
+            assert!(verify(b"password").unwrap(), "{hash}");
+            assert!(!verify(b"passwort").unwrap(), "{hash}");
+        }
+    }
+
+    #[test]
+    fn the_memory_of_a_hash_is_used_for_the_next_and_a_larger_one_is_given_back() {
+        let passwords = Passwords::new(PasswordCost::MINIMAL, 4, 100);
+        let hash = passwords.hash(b"x").unwrap();
+        let kept = || {
+            let memories = passwords.memories.lock();
+            let place = |memory: &Memory| (memory.0.as_ptr() as usize, memory.0.len());
+            memories.iter().map(place).collect::<Vec<_>>()
+        };
+        let first = kept();
+        assert_eq!(first.len(), 1);
+        assert_eq!(first[0].1, 8);
+        for _ in 0..10 {
+            assert!(passwords.verify_any([&b"x"[..]], &hash).unwrap());
+            assert!(passwords.verify_any([&b"x"[..]], "nonsense").is_err());
+        }
+        assert_eq!(kept(), first);
+        let costly = PasswordCost {
+            memory_kib: 1024,
+            passes: 1,
+        };
+        let costly = Passwords::new(costly, 1, 0).hash(b"x").unwrap();
+        assert!(passwords.verify_any([&b"x"[..]], &costly).unwrap());
+        assert!(
+            kept().iter().all(|&(_, blocks)| blocks <= 8),
+            "{:?}",
+            kept()
+        );
+        std::thread::scope(|scope| {
+            for _ in 0..16 {
+                scope.spawn(|| passwords.verify_any([&b"x"[..]], &hash).unwrap());
+            }
+        });
+        assert!((1..=4).contains(&kept().len()), "{:?}", kept());
     }
 
     #[test]
