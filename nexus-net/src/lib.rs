@@ -83,6 +83,7 @@
 
 mod acceptor;
 mod address;
+mod byte_budget;
 mod connection;
 mod core;
 mod error;
@@ -108,6 +109,7 @@ mod wake_queue;
 mod worker_pool;
 
 pub use crate::address::Address;
+pub use crate::byte_budget::{ByteBudget, Charge};
 pub use crate::connection::{ConnId, Connection, ConnectionOptions};
 pub use crate::core::{LoopContext, TimerId};
 pub use crate::error::{CloseReason, Error};

@@ -23,6 +23,9 @@ const EARLY_FLUSH_BYTES: usize = 8 << 10;
 /// From this size on the beginning of a frame is not copied to get the next read behind it.
 const LARGE_REST_BYTES: usize = 16 << 10;
 
+/// Room behind a small beginning of a frame that is kept and not given back.
+const SLACK_BYTES: usize = 512;
+
 /// What one read brought, with what was left over before it.
 struct Input {
     bytes: BytesMut,
@@ -125,14 +128,16 @@ impl EventLoop {
         }
         let untouched = rest.len() == offered;
         let large = rest.len() >= LARGE_REST_BYTES && !state.transport.is_encrypted();
+        let goes_on = state.readable;
         let partial = match input.origin {
-            Origin::Partial if untouched => rest,
+            Origin::Partial if untouched && (goes_on || fits_well(&rest)) => rest,
             Origin::Scratch if large => {
                 self.core.leave_in_scratch(index);
                 rest
             }
             // The shared buffer must not be pinned by a few bytes.
-            Origin::Scratch | Origin::Partial => memory_of_its_own(&rest),
+            Origin::Scratch | Origin::Partial if goes_on => with_room_to_read(&rest),
+            Origin::Scratch | Origin::Partial => BytesMut::from(&rest[..]),
         };
         self.core.conns[index].partial = partial;
     }
@@ -173,19 +178,29 @@ impl Core {
         let before = self.in_scratch.replace(id).filter(|&before| before != id);
         if let Some(before) = before.and_then(|before| self.index_of(before)) {
             let state = &mut self.conns[before];
-            state.partial = memory_of_its_own(&state.partial);
+            state.partial = BytesMut::from(&state.partial[..]);
         }
     }
 }
 
-/// A copy, with room for a read behind it if many bytes are still to be expected.
-fn memory_of_its_own(rest: &[u8]) -> BytesMut {
+/// A copy, with room for the read that follows, if that goes behind it.
+fn with_room_to_read(rest: &[u8]) -> BytesMut {
     if rest.len() < LARGE_REST_BYTES {
         return BytesMut::from(rest);
     }
     let mut own = BytesMut::with_capacity(rest.len() + READ_BYTES);
     own.extend_from_slice(rest);
     own
+}
+
+/// Whether the memory of a frame that may be long in coming is hardly more than what has come. A large one may have
+/// twice as much: giving that back with each read would copy the frame over and over.
+fn fits_well(rest: &BytesMut) -> bool {
+    let slack = match rest.len() >= LARGE_REST_BYTES {
+        true => rest.len(),
+        false => SLACK_BYTES,
+    };
+    rest.capacity() - rest.len() <= slack
 }
 
 /// Reads once. `None`: nothing more now.
