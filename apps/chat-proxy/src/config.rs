@@ -19,6 +19,9 @@ use crate::{ClientLimits, ProxyOptions};
 /// Most event loops.
 const LOOPS_MAX: usize = 256;
 
+/// A login or a registration is not longer.
+const LOGIN_BYTES_MAX: usize = 2 << 10;
+
 /// Everything that the program needs to run. Not `Debug`: a url may hold a password.
 #[derive(Clone)]
 pub struct ProxyConfig {
@@ -121,6 +124,8 @@ struct RawRedis {
 struct RawLimits {
     connections_max: usize,
     frame_size_max: ByteSize,
+    unauthenticated_frame_size_max: ByteSize,
+    unauthenticated_size_max: ByteSize,
     requests_in_flight_per_session_max: usize,
     output_size_high: ByteSize,
     output_size_low: ByteSize,
@@ -191,6 +196,8 @@ impl Default for RawLimits {
         Self {
             connections_max: options.connections_max,
             frame_size_max: size(options.frame_bytes_max),
+            unauthenticated_frame_size_max: size(options.unauthenticated_frame_bytes_max),
+            unauthenticated_size_max: size(options.unauthenticated_bytes_max),
             requests_in_flight_per_session_max: options.requests_in_flight_per_session_max,
             output_size_high: size(options.output_high_bytes),
             output_size_low: size(options.output_low_bytes),
@@ -309,6 +316,14 @@ impl Raw {
             idle_timeout_without_heartbeat: proxy.idle_timeout_without_heartbeat,
             close_timeout: proxy.close_timeout,
             frame_bytes_max: size("limits.frame_size_max", limits.frame_size_max),
+            unauthenticated_frame_bytes_max: size(
+                "limits.unauthenticated_frame_size_max",
+                limits.unauthenticated_frame_size_max,
+            ),
+            unauthenticated_bytes_max: size(
+                "limits.unauthenticated_size_max",
+                limits.unauthenticated_size_max,
+            ),
             requests_in_flight_per_session_max: limits.requests_in_flight_per_session_max,
             output_high_bytes: size("limits.output_size_high", limits.output_size_high),
             output_low_bytes: size("limits.output_size_low", limits.output_size_low),
@@ -323,6 +338,11 @@ impl Raw {
             ..ProxyOptions::default()
         };
         options.clients.check(problems);
+        problems.require(
+            "limits.unauthenticated_frame_size_max",
+            options.unauthenticated_frame_bytes_max >= LOGIN_BYTES_MAX,
+            "expected at least 2KiB, which a login may take",
+        );
         problems.require(
             "limits.output_size_low",
             options.output_low_bytes <= options.output_high_bytes,

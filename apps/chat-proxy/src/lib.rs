@@ -37,7 +37,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use chat_bus::{Bus, BusEvent, ProxyId, Subscription};
-use nexus_net::{Accepted, LoopGroup, Mailbox, TcpServer};
+use nexus_net::{Accepted, ByteBudget, LoopGroup, Mailbox, TcpServer};
 use nexus_rpc::registry::Registry;
 
 mod acks;
@@ -122,6 +122,7 @@ impl Proxy {
         let services = Services::new(registry, Arc::clone(&loops), id, &options);
         let (lease, inbox) = channel();
         let shared = Arc::new(Shared {
+            unauthenticated: Arc::new(ByteBudget::new(options.unauthenticated_bytes_max)),
             options,
             services: Arc::new(services),
             directory: Arc::default(),

@@ -38,6 +38,15 @@ pub struct ProxyOptions {
     pub close_timeout: Duration,
     /// The longest frame of a client; a longer one ends its connection. Default 256 KiB.
     pub frame_bytes_max: usize,
+    /// The longest frame of a client that has not logged in, except for a ResumeRequest, which may have
+    /// `frame_bytes_max`: it names what the client has of each conversation. A longer one ends its connection.
+    /// Default 4 KiB: a password has at most 1 KiB, a name at most 252 B.
+    pub unauthenticated_frame_bytes_max: usize,
+    /// Bytes that all connections on which nobody has logged in may hold together: beginnings of frames, long resumes
+    /// that are being answered, answers that are not taken. A connection that would hold more is told so (104) and closed. Those
+    /// that hold more than a frame of `unauthenticated_frame_bytes_max` get half of it. A frame that comes whole
+    /// holds nothing. Default 64 MiB.
+    pub unauthenticated_bytes_max: usize,
     /// Requests of one connection that are not answered yet; more are answered "rate limited".
     /// Default 64.
     pub requests_in_flight_per_session_max: usize,
@@ -80,6 +89,8 @@ impl Default for ProxyOptions {
             idle_timeout_without_heartbeat: Duration::from_secs(30 * 60),
             close_timeout: Duration::from_secs(2),
             frame_bytes_max: 256 << 10,
+            unauthenticated_frame_bytes_max: 4 << 10,
+            unauthenticated_bytes_max: 64 << 20,
             requests_in_flight_per_session_max: 64,
             output_high_bytes: 1 << 20,
             output_low_bytes: 256 << 10,

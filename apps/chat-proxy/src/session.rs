@@ -29,7 +29,7 @@ use chat_proto::conversation::ConversationId;
 use chat_proto::frame::{self, FrameError};
 use chat_proto::ids::{MessageId, code};
 use chat_proto::messages::*;
-use nexus_net::{Address, CloseReason, Connection, Handler, LoopContext};
+use nexus_net::{Address, ByteBudget, CloseReason, Connection, Handler, LoopContext};
 
 use crate::ProxyOptions;
 use crate::acks::Acks;
@@ -52,6 +52,7 @@ mod logout;
 mod naming;
 mod state;
 mod timer;
+mod unauthenticated;
 
 use guarding::Guard;
 use state::{Active, State};
@@ -68,6 +69,8 @@ pub(crate) struct Shared {
     pub(crate) pulse: Arc<Pulse>,
     pub(crate) addresses: Arc<Addresses>,
     pub(crate) paces: Paces,
+    /// What connections on which nobody has logged in hold.
+    pub(crate) unauthenticated: Arc<ByteBudget>,
     pub(crate) lease: mpsc::Sender<ToLease>,
     pub(crate) last_session: AtomicU64,
 }
@@ -364,8 +367,11 @@ impl Handler for Session {
         self.asked = self.heard_at.checked_sub(waited).unwrap_or(self.heard_at);
         let mut frames = 0;
         while conn.is_open() && !self.finishing {
-            match frame::decode(input, self.shared.options.frame_bytes_max) {
-                Ok(None) => return self.watch_frame(conn, input.len(), frames > 0),
+            match frame::decode(input, self.frame_length_max(input)) {
+                Ok(None) => {
+                    self.watch_frame(conn, input.len(), frames > 0);
+                    return self.hold(conn, input.len());
+                }
                 Ok(Some(frame)) => {
                     frames += 1;
                     self.receive(conn, frame);
@@ -400,6 +406,7 @@ impl Handler for Session {
         for message in messages {
             self.handle(conn, message);
         }
+        self.hold_output(conn);
     }
 
     fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
@@ -417,6 +424,7 @@ impl Handler for Session {
         if conn.output_bytes() == 0 {
             self.written();
         }
+        self.hold_output(conn);
     }
 
     fn closed(&mut self, _context: &mut LoopContext<'_>, reason: CloseReason) {

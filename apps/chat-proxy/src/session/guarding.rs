@@ -7,7 +7,7 @@ use chat_bus::Bucket;
 use chat_proto::client_address::ClientAddress;
 use chat_proto::ids::code;
 use chat_proto::messages::RequestFrame;
-use nexus_net::{Address, Connection, TimerId};
+use nexus_net::{Address, Charge, Connection, TimerId};
 
 use super::{Active, Refusal, Session, Shared, State, TOO_MANY, Timer, notice, refuse};
 use crate::clients::Seat;
@@ -30,6 +30,19 @@ pub(super) struct Guard {
     login: Option<TimerId>,
     /// Runs while a frame is incomplete.
     frame: Option<TimerId>,
+    /// What the connection holds while nobody has logged in.
+    pub(super) held: Held,
+}
+
+/// Bytes that a connection holds, and what they are.
+pub(super) struct Held {
+    pub(super) charge: Charge,
+    /// The beginning of a frame.
+    pub(super) input_bytes: usize,
+    /// A long login that is being answered.
+    pub(super) login_bytes: usize,
+    /// Nothing is read until the login is answered.
+    pub(super) waits_for_login: bool,
 }
 
 impl Guard {
@@ -44,6 +57,12 @@ impl Guard {
             requests: Bucket::default(),
             login: None,
             frame: None,
+            held: Held {
+                charge: Charge::none(&shared.unauthenticated),
+                input_bytes: 0,
+                login_bytes: 0,
+                waits_for_login: false,
+            },
         }
     }
 
@@ -110,7 +129,9 @@ impl Session {
             return;
         }
         // It cannot finish what is not read of it, while there is too much that it has not taken.
-        if conn.output_bytes() >= self.shared.options.output_low_bytes {
+        let is_read = conn.output_bytes() < self.shared.options.output_low_bytes
+            && !self.guard.held.waits_for_login;
+        if !is_read {
             let timeout = self.shared.options.clients.frame_timeout;
             self.guard.frame = Some(conn.set_timer(timeout, Timer::Frame.token()));
         } else if conn.is_open() {
@@ -119,7 +140,7 @@ impl Session {
         }
     }
 
-    fn turn_away(&mut self, conn: &mut Connection<'_>, (code, text): Refusal) {
+    pub(super) fn turn_away(&mut self, conn: &mut Connection<'_>, (code, text): Refusal) {
         notice(conn, 0, code, text);
         self.leave();
         conn.close();

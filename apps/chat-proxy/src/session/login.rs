@@ -21,6 +21,7 @@ use prost::Message;
 
 use super::fetching::{self, Fetching};
 use super::state::{Active, LoggingIn, State};
+use super::unauthenticated::TOO_MANY_UNAUTHENTICATED;
 use super::{Refusal, Session, Shared, TOO_MANY, ToSession, UNREADABLE};
 use crate::delivery::Delivery;
 use crate::directory::SessionId;
@@ -184,12 +185,21 @@ impl Session {
         if let Err(refusal) = self.take_login() {
             return refuse_login(conn, id, request_id, refusal);
         }
+        let content_bytes = frame.content.len();
         let Ok(request) = R::decode(frame.content) else {
             return refuse_login(conn, id, request_id, UNREADABLE);
         };
+        let (token, received) = request.before();
+        let decoded_bytes = received.len().saturating_mul(size_of::<ConversationAck>());
+        // Once here, and once in the request.
+        let login_bytes = decoded_bytes
+            .saturating_mul(2)
+            .saturating_add(content_bytes);
+        if !self.hold_login(conn, login_bytes) {
+            return refuse_login(conn, id, request_id, TOO_MANY_UNAUTHENTICATED);
+        }
         self.in_flight += 1;
         let session = self.shared.next_session();
-        let (token, received) = request.before();
         self.state = State::LoggingIn(Box::new(LoggingIn {
             user: None,
             session,

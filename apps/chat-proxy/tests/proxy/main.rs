@@ -13,6 +13,7 @@ mod naming;
 mod program;
 mod requests;
 mod resuming;
+mod unauthenticated;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
