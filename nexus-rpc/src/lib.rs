@@ -82,6 +82,7 @@
 //! | calls in flight to one provider | 65,536 | [`SEND_QUEUE_FULL`](ErrorCode::SEND_QUEUE_FULL) | [`ChannelOptions::in_flight_max`] |
 //! | calls waiting for a provider, per service | 10,000 | [`SEND_QUEUE_FULL`](ErrorCode::SEND_QUEUE_FULL) | [`ChannelOptions::waiting_max`] |
 //! | calls in work in a provider | 100,000 | [`OVERLOADED`](ErrorCode::OVERLOADED) | [`ProviderOptions::in_flight_max`], [`ConcurrencyLimit`] |
+//! | requests above 64 KiB that are received or in work | 256 MiB | [`OVERLOADED`](ErrorCode::OVERLOADED) | [`ProviderOptions::request_bytes_max`] |
 //! | pooled calls waiting for one of 8 threads | 4096 | [`OVERLOADED`](ErrorCode::OVERLOADED) | [`ProviderOptions::worker_queue_max`] |
 //!
 //! # Features

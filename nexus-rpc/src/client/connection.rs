@@ -1,7 +1,7 @@
 //! One connection to a provider, or attempt to connect: it owns the calls in flight on it.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::{Bytes, BytesMut};
 use nexus_net::{CloseReason, Connection, Handler, LoopContext, Mailbox, TimerId};
@@ -54,6 +54,7 @@ pub(super) struct LinkConnection {
 enum Pending {
     Call(Attempt, InFlight),
     Probe,
+    Introduction,
 }
 
 /// Why a call was not sent.
@@ -76,8 +77,15 @@ impl Unsent {
 /// Requests up to this length are copied to the connection's output, which is cheaper than to share them.
 const COPIED_BYTES_MAX: usize = 1024;
 
-/// The connection's only timer.
+/// How long a connection may be without a call until it shows the credentials by itself. A provider closes one that does
+/// not; a call within that time carries them, and hears at once when they are refused.
+const INTRODUCE_AFTER: Duration = Duration::from_secs(5);
+/// Calls count from 1, and the probe has 0.
+const INTRODUCTION_CORRELATION_ID: i64 = -1;
+
+/// The timers of a connection.
 const ALARM: u64 = 0;
+const INTRODUCE: u64 = 1;
 
 impl LinkConnection {
     /// Calls come through `mailbox`; `id` is the machine's name for the attempt.
@@ -135,13 +143,29 @@ impl LinkConnection {
     }
 
     fn probe(&mut self, conn: &mut Connection<'_>, correlation_id: i64) {
+        if self.ask_nobody(conn, correlation_id) {
+            self.exchange.begin(correlation_id, None, Pending::Probe);
+        }
+    }
+
+    /// Shows the credentials, if no call has.
+    fn introduce(&mut self, conn: &mut Connection<'_>) {
+        let id = INTRODUCTION_CORRELATION_ID;
+        if self.authentication.is_some() && self.ask_nobody(conn, id) {
+            let now = Instant::now();
+            let deadline = Some(now + INTRODUCE_AFTER);
+            self.exchange.begin(id, deadline, Pending::Introduction);
+            self.set_alarm(conn, now);
+        }
+    }
+
+    /// Sends a request that nobody serves.
+    fn ask_nobody(&mut self, conn: &mut Connection<'_>, correlation_id: i64) -> bool {
         let mut meta = RpcMeta::for_request(PROBE_SERVICE, PROBE_METHOD, correlation_id);
         meta.authentication_data = self.authentication.take();
         let limits = &self.shared.limits;
         let written = conn.write_with(|out| encode_payload(&mut meta, &[], &[], limits, out));
-        if written.is_ok() {
-            self.exchange.begin(correlation_id, None, Pending::Probe);
-        }
+        written.is_ok()
     }
 
     fn begin(
@@ -348,6 +372,9 @@ fn authenticated(frame: &Bytes, data: Bytes, limits: &Limits) -> Result<Bytes, R
 impl Handler for LinkConnection {
     fn opened(&mut self, conn: &mut Connection<'_>) {
         self.open = true;
+        if self.authentication.is_some() {
+            conn.set_timer(INTRODUCE_AFTER, INTRODUCE);
+        }
         log::info!("{}: connected", self.shared.provider.address);
         if self.shared.provider.connected(self.id) {
             self.take_calls(conn);
@@ -364,6 +391,14 @@ impl Handler for LinkConnection {
                         self.take_calls(conn);
                     }
                     self.shared.provider.probe_answered(self.id);
+                }
+                Ok(Some((Pending::Introduction, received))) => {
+                    if let Some(error) = received.failure
+                        && error.code() == ErrorCode::UNAUTHENTICATED
+                    {
+                        let address = self.shared.provider.address;
+                        log::warn!("{address}: the credentials are refused: {error}");
+                    }
                 }
                 Ok(Some((Pending::Call(attempt, counted), received))) => {
                     // First, so that whoever has the answer sees the count without it.
@@ -391,7 +426,10 @@ impl Handler for LinkConnection {
         self.take_arrived(conn);
     }
 
-    fn timer(&mut self, conn: &mut Connection<'_>, _token: u64) {
+    fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
+        if token == INTRODUCE {
+            return self.introduce(conn);
+        }
         self.alarm = None;
         let now = Instant::now();
         while let Some(pending) = self.exchange.take_late(now) {

@@ -36,6 +36,8 @@ pub struct HttpRequest {
     pub body: Bytes,
     /// Whether the connection is to stay open behind the answer.
     pub keep_alive: bool,
+    /// The caller speaks HTTP/1.0: that the connection stays open has to be said in the answer.
+    pub is_http_1_0: bool,
 }
 
 impl HttpRequest {
@@ -136,12 +138,11 @@ pub(super) fn read_head(bytes: &[u8], limits: &HttpLimits) -> Result<Head, HttpE
             .collect(),
         body: Bytes::new(),
         keep_alive: false,
+        is_http_1_0: minor == 0,
     };
     let is_1_1 = minor == 1;
-    request.keep_alive = match is_1_1 {
-        true => !request.has_token("connection", "close"),
-        false => request.has_token("connection", "keep-alive"),
-    };
+    request.keep_alive = !request.has_token("connection", "close")
+        && (is_1_1 || request.has_token("connection", "keep-alive"));
     if request.all("host").count() > 1 || (is_1_1 && request.field("host").is_none()) {
         return Err(HttpError::Malformed("exactly one host is needed"));
     }

@@ -15,6 +15,9 @@ pub enum HttpEvent {
     Request(HttpRequest),
 }
 
+/// Empty lines that are skipped before a request. RFC 9112 (2.2) asks for one at least.
+const BLANK_LINES_MAX: usize = 8;
+
 /// The requests of one connection, one after the other.
 #[derive(Debug)]
 pub struct RequestParser {
@@ -27,6 +30,7 @@ enum State {
     /// The first bytes hold no end of a head.
     Head {
         searched_bytes: usize,
+        blank_lines: usize,
     },
     Body {
         request: HttpRequest,
@@ -42,8 +46,10 @@ enum State {
 impl RequestParser {
     /// A parser for a new connection.
     pub fn new(limits: HttpLimits) -> Self {
-        let state = State::Head { searched_bytes: 0 };
-        Self { limits, state }
+        Self {
+            limits,
+            state: State::START,
+        }
     }
 
     /// Takes the next event off `input`; `Ok(None)`: read more.
@@ -63,8 +69,24 @@ impl RequestParser {
         !matches!(self.state, State::Head { .. }) || !input.is_empty()
     }
 
+    /// The head of a request whose body is still to come, and how many bytes that has or, chunked, may have.
+    pub fn awaited_body(&self) -> Option<(&HttpRequest, usize)> {
+        match &self.state {
+            State::Body { request, bytes } => Some((request, *bytes)),
+            State::Chunks { request, .. } => Some((request, self.limits.body_bytes_max)),
+            State::Head { .. } | State::Failed(_) => None,
+        }
+    }
+
     fn advance(&mut self, input: &mut BytesMut) -> Result<Option<HttpEvent>, HttpError> {
-        if let State::Head { searched_bytes } = &mut self.state {
+        if let State::Head {
+            searched_bytes,
+            blank_lines,
+        } = &mut self.state
+        {
+            if *searched_bytes == 0 {
+                skip_blank_lines(input, blank_lines)?;
+            }
             let Some(head_bytes) = find_head(input, searched_bytes, self.limits.head_bytes_max)?
             else {
                 return Ok(None);
@@ -107,8 +129,7 @@ impl RequestParser {
         if !whole {
             return Ok(None);
         }
-        let next = State::Head { searched_bytes: 0 };
-        match std::mem::replace(&mut self.state, next) {
+        match std::mem::replace(&mut self.state, State::START) {
             State::Body { request, .. } | State::Chunks { request, .. } => {
                 Ok(Some(HttpEvent::Request(request)))
             }
@@ -117,20 +138,40 @@ impl RequestParser {
     }
 }
 
-/// The length of the head that `input` begins with, after empty lines were taken off. No byte is searched
+impl State {
+    const START: Self = Self::Head {
+        searched_bytes: 0,
+        blank_lines: 0,
+    };
+}
+
+/// Takes empty lines off, which some clients send behind a body. Their CR may be missing.
+fn skip_blank_lines(input: &mut BytesMut, blank_lines: &mut usize) -> Result<(), HttpError> {
+    loop {
+        let line_bytes = match **input {
+            [b'\n', ..] => 1,
+            [b'\r', b'\n', ..] => 2,
+            _ => return Ok(()),
+        };
+        *blank_lines += 1;
+        if *blank_lines > BLANK_LINES_MAX {
+            return Err(HttpError::Malformed(
+                "too many empty lines before a request",
+            ));
+        }
+        input.advance(line_bytes);
+    }
+}
+
+/// The length of the head that `input` begins with. No byte is searched
 /// twice, so that a head that comes a byte at a time costs no more than one that comes at once.
 fn find_head(
     input: &mut BytesMut,
     searched_bytes: &mut usize,
     bytes_max: usize,
 ) -> Result<Option<usize>, HttpError> {
-    if *searched_bytes == 0 {
-        while input.starts_with(b"\r\n") {
-            input.advance(2);
-        }
-        if **input == *b"\r" {
-            return Ok(None);
-        }
+    if *searched_bytes == 0 && **input == *b"\r" {
+        return Ok(None);
     }
     // An end may have begun in what was searched.
     let from = searched_bytes.saturating_sub(3);

@@ -19,6 +19,8 @@ pub struct HttpResponse<'a> {
     pub head_only: bool,
     /// The connection stays open.
     pub keep_alive: bool,
+    /// The request was of HTTP/1.0.
+    pub to_http_1_0: bool,
 }
 
 impl HttpResponse<'_> {
@@ -48,9 +50,10 @@ impl HttpResponse<'_> {
         }
         text(
             out,
-            match self.keep_alive {
-                true => "\r\n",
-                false => "Connection: close\r\n\r\n",
+            match (self.keep_alive, self.to_http_1_0) {
+                (true, false) => "\r\n",
+                (true, true) => "Connection: keep-alive\r\n\r\n",
+                (false, _) => "Connection: close\r\n\r\n",
             },
         );
         if !self.head_only {

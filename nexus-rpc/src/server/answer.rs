@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::time::Instant;
 
 use bytes::{Bytes, BytesMut};
-use nexus_net::{Address, ConnHandle, ConnId};
+use nexus_net::{Address, Charge, ConnHandle, ConnId};
 use prost::Message;
 
 use super::interceptor::{Entered, ServerOutcome, leave_all};
@@ -167,6 +167,8 @@ pub(super) struct Answer {
     request_bytes: usize,
     /// Interceptors to be left with the answer.
     pub(super) entered: Option<Box<Entered>>,
+    /// What the request takes of the provider's budget until it is answered.
+    _held: Option<Charge>,
 }
 
 impl Answer {
@@ -177,8 +179,10 @@ impl Answer {
         way: Way,
         received: Instant,
         request_bytes: usize,
+        held: Option<Charge>,
     ) -> Self {
         Self {
+            _held: held,
             calls: Some(calls),
             method,
             way,

@@ -10,6 +10,7 @@ use nexus_net::{Accepted, CloseReason, Connection, Handler, LoopContext};
 use super::AuthContext;
 use super::answer::{ConnectionCalls, with_direct_output};
 use super::incoming::IncomingCall;
+use super::receiving::{Receiving, Step};
 use super::serving::{MethodId, Serving};
 use super::web::{Offer, WebConnection, speaks_http};
 use crate::service::Execution;
@@ -38,7 +39,9 @@ enum Protocol {
 
 /// The timers of a connection.
 const CLOSE_WHEN_IDLE: u64 = 0;
-const CHECK_IDLE: u64 = 1;
+pub(super) const CHECK_HTTP: u64 = 1;
+const AUTHENTICATE: u64 = 2;
+const FRAME: u64 = 3;
 
 /// The handler of one caller's connection.
 pub(super) struct ProviderConnection {
@@ -49,6 +52,9 @@ pub(super) struct ProviderConnection {
     serving: Arc<Serving>,
     calls: Arc<ConnectionCalls>,
     caller: Caller,
+    receiving: Receiving,
+    /// Whether the timer [`FRAME`] runs.
+    frame_timer: bool,
     /// New calls are refused.
     draining: bool,
 }
@@ -68,16 +74,19 @@ impl ProviderConnection {
             serving,
             calls,
             caller: Caller::Unknown,
+            receiving: Receiving::default(),
+            frame_timer: false,
             draining: false,
         }
     }
 
     fn frames(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
         let received = Instant::now();
+        self.receiving.skip(input);
         while conn.is_open() {
             // Where it was decoded, it stays: a frame is half a kilobyte.
             match &mut decode(input, &self.serving.limits) {
-                Ok(None) => return,
+                Ok(None) => return self.incomplete(conn, input, received),
                 Ok(Some(frame)) => self.frame(conn, frame, received),
                 Err(error) => {
                     log::warn!("{}: {error}; the connection is closed", conn.peer_addr());
@@ -88,12 +97,67 @@ impl ProviderConnection {
         }
     }
 
+    /// `input` is left, no whole frame.
+    fn incomplete(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut, now: Instant) {
+        while conn.is_open() && !input.is_empty() {
+            let is_known =
+                self.serving.authenticator.is_none() || matches!(self.caller, Caller::Known(_));
+            let (limits, budget) = (&self.serving.limits, &self.serving.receiving.budget);
+            let (meta, refusal) = match self.receiving.step(input, limits, is_known, budget) {
+                Ok(Step::Wait) => break,
+                Ok(Step::Verify(meta)) => match self.verify(&meta) {
+                    Ok(_) => continue,
+                    Err(error) => (meta, error),
+                },
+                Ok(Step::Refuse(meta)) => {
+                    let what = "too many bytes of requests are being received";
+                    (meta, RpcError::new(ErrorCode::OVERLOADED, what))
+                }
+                Err(error) => {
+                    log::warn!("{}: {error}; the connection is closed", conn.peer_addr());
+                    return conn.close();
+                }
+            };
+            self.refuse(conn, meta.correlation_id(), &refusal);
+            if refusal.code() == ErrorCode::UNAUTHENTICATED {
+                conn.close();
+            }
+        }
+        self.receiving.begin(input, now);
+        self.watch_frame(conn, self.serving.receiving.frame_timeout);
+    }
+
+    /// Has the connection looked at when the incomplete frame, if there is one, has had its time.
+    fn watch_frame(&mut self, conn: &mut Connection<'_>, timeout: Duration) {
+        if let Some(left) = self.receiving.left(timeout)
+            && !self.frame_timer
+        {
+            self.frame_timer = true;
+            conn.set_timer(left, FRAME);
+        }
+    }
+
+    fn frame_timer(&mut self, conn: &mut Connection<'_>) {
+        self.frame_timer = false;
+        let timeout = match self.protocol {
+            Protocol::Unknown => self.serving.http.head_timeout,
+            Protocol::BaiduStd => self.serving.receiving.frame_timeout,
+            Protocol::Http(_) => return,
+        };
+        if self.receiving.left(timeout) == Some(Duration::ZERO) {
+            log::info!("{}: half a frame; closed", conn.peer_addr());
+            return conn.close();
+        }
+        self.watch_frame(conn, timeout);
+    }
+
     fn frame(&mut self, conn: &mut Connection<'_>, frame: &mut Frame, received: Instant) {
+        let held = self.receiving.complete();
         let correlation_id = frame.meta.correlation_id();
         let refusal = match self.let_in(frame) {
             Ok((method, auth)) => {
                 let calls = Arc::clone(&self.calls);
-                let call = IncomingCall::new(method, frame, auth, received, calls);
+                let call = IncomingCall::new(method, frame, auth, received, calls, held);
                 start(&self.calls, conn, method, call);
                 return;
             }
@@ -109,12 +173,7 @@ impl ProviderConnection {
     fn let_in(&mut self, frame: &Frame) -> Result<(MethodId, Option<Arc<AuthContext>>), RpcError> {
         let auth = match &self.caller {
             Caller::Known(auth) => auth.clone(),
-            Caller::Unknown => {
-                let shown = frame.meta.authentication_data.as_deref().unwrap_or(&[]);
-                let auth = self.serving.verify(shown, self.calls.peer())?;
-                self.caller = Caller::Known(auth.clone());
-                auth
-            }
+            Caller::Unknown => self.verify(&frame.meta)?,
         };
         let Some(request) = &frame.meta.request else {
             let what = "the frame names no service";
@@ -130,6 +189,14 @@ impl ProviderConnection {
         self.serving.admit(method)?;
         self.calls.begin();
         Ok((method, auth))
+    }
+
+    /// Finds out who the caller is, by the meta of its first call.
+    fn verify(&mut self, meta: &RpcMeta) -> Result<Option<Arc<AuthContext>>, RpcError> {
+        let shown = meta.authentication_data.as_deref().unwrap_or(&[]);
+        let auth = self.serving.verify(shown, self.calls.peer())?;
+        self.caller = Caller::Known(auth.clone());
+        Ok(auth)
     }
 
     fn refuse(&self, conn: &mut Connection<'_>, correlation_id: i64, error: &RpcError) {
@@ -169,10 +236,19 @@ fn start(calls: &ConnectionCalls, conn: &mut Connection<'_>, method: MethodId, c
 }
 
 impl Handler for ProviderConnection {
+    fn opened(&mut self, conn: &mut Connection<'_>) {
+        if self.offer.frames && self.serving.authenticator.is_some() {
+            conn.set_timer(self.serving.receiving.authentication_timeout, AUTHENTICATE);
+        }
+    }
+
     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
         if matches!(self.protocol, Protocol::Unknown) {
             match speaks_http(input) {
-                None => return,
+                None => {
+                    self.receiving.begin(input, Instant::now());
+                    return self.watch_frame(conn, self.serving.http.head_timeout);
+                }
                 Some(false) if self.offer.frames => self.protocol = Protocol::BaiduStd,
                 Some(false) => {
                     conn.close();
@@ -182,7 +258,6 @@ impl Handler for ProviderConnection {
                     self.calls.set_http();
                     let web = WebConnection::new(Arc::clone(&self.calls), self.offer);
                     self.protocol = Protocol::Http(Box::new(web));
-                    conn.set_timer(self.serving.http.idle_timeout, CHECK_IDLE);
                 }
             }
         }
@@ -219,14 +294,18 @@ impl Handler for ProviderConnection {
     }
 
     fn timer(&mut self, conn: &mut Connection<'_>, token: u64) {
-        match &mut self.protocol {
-            Protocol::Http(web) if token == CHECK_IDLE => {
-                if let Some(again) = web.check_idle(conn) {
-                    conn.set_timer(again, CHECK_IDLE);
+        match (token, &mut self.protocol) {
+            (FRAME, _) => self.frame_timer(conn),
+            (AUTHENTICATE, Protocol::BaiduStd | Protocol::Unknown) => {
+                if matches!(self.caller, Caller::Unknown) {
+                    log::info!("{}: not authenticated in time; closed", conn.peer_addr());
+                    conn.close();
                 }
             }
-            Protocol::Http(web) => web.end_soon(conn),
-            Protocol::BaiduStd | Protocol::Unknown => self.calls.close_when_idle(),
+            (CHECK_HTTP, Protocol::Http(web)) => web.check_time(conn),
+            (CLOSE_WHEN_IDLE, Protocol::Http(web)) => web.end_soon(conn),
+            (CLOSE_WHEN_IDLE, _) => self.calls.close_when_idle(),
+            _ => {}
         }
     }
 

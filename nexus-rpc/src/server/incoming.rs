@@ -16,7 +16,7 @@ use std::sync::{Arc, OnceLock};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use nexus_net::Address;
+use nexus_net::{Address, Charge};
 use parking_lot::Mutex;
 use prost::Message;
 
@@ -152,9 +152,10 @@ impl IncomingCall {
         auth: Option<Arc<AuthContext>>,
         received: Instant,
         calls: Arc<ConnectionCalls>,
+        held: Option<Charge>,
     ) -> Self {
         let way = Way::Frame(frame.meta.correlation_id());
-        Self::answered_by(way, method, frame, auth, received, calls)
+        Self::answered_by(way, method, frame, auth, received, calls, held)
     }
 
     /// A call that was let in, has come over HTTP, and whose end is left in `reply`.
@@ -164,9 +165,10 @@ impl IncomingCall {
         auth: Option<Arc<AuthContext>>,
         calls: Arc<ConnectionCalls>,
         reply: Arc<WebReply>,
+        held: Option<Charge>,
     ) -> Self {
         let way = Way::Http(reply);
-        Self::answered_by(way, method, frame, auth, Instant::now(), calls)
+        Self::answered_by(way, method, frame, auth, Instant::now(), calls, held)
     }
 
     fn answered_by(
@@ -176,6 +178,7 @@ impl IncomingCall {
         auth: Option<Arc<AuthContext>>,
         received: Instant,
         calls: Arc<ConnectionCalls>,
+        held: Option<Charge>,
     ) -> Self {
         let metadata = Metadata::from_fields(std::mem::take(&mut frame.meta.user_fields));
         let (timeout_ms, log_id) = match &frame.meta.request {
@@ -188,7 +191,14 @@ impl IncomingCall {
             .map(|timeout_ms| received + Duration::from_millis(timeout_ms));
         let request = frame.take_sealed();
         let request_bytes = request.payload.len() + request.attachment.len();
-        let answer = Answer::new(Arc::clone(&calls), method, way, received, request_bytes);
+        let answer = Answer::new(
+            Arc::clone(&calls),
+            method,
+            way,
+            received,
+            request_bytes,
+            held,
+        );
         let context = CallContext {
             method: calls.serving().method(method).descriptor,
             calls,

@@ -32,6 +32,7 @@ mod json;
 mod limit;
 mod options;
 mod provider;
+mod receiving;
 mod recent;
 mod serving;
 mod stats;

@@ -40,9 +40,13 @@ pub struct HttpOptions {
     pub calls: bool,
     /// How large requests may be.
     pub limits: HttpLimits,
-    /// How long a caller may take to send a request, and leave an open connection unused, before it is
-    /// closed. Default 60 s.
+    /// How long a caller may leave an open connection unused before it is closed. Default 60 s.
     pub idle_timeout: Duration,
+    /// How long the head of a request may take from its first byte to its last; one that takes longer is answered
+    /// 408, and the connection is closed. Default 10 s.
+    pub head_timeout: Duration,
+    /// The same for the body, from the end of the head. Default 60 s.
+    pub body_timeout: Duration,
 }
 
 impl Default for HttpOptions {
@@ -52,6 +56,8 @@ impl Default for HttpOptions {
             calls: true,
             limits: HttpLimits::default(),
             idle_timeout: Duration::from_secs(60),
+            head_timeout: Duration::from_secs(10),
+            body_timeout: Duration::from_secs(60),
         }
     }
 }
@@ -74,6 +80,20 @@ pub struct ProviderOptions {
     pub concurrency: ConcurrencyLimit,
     /// Frame sizes.
     pub limits: Limits,
+    /// Bytes of requests that all connections together may be receiving, and having answered. One of at most 64 KiB does
+    /// not count. A larger one takes its whole size as soon as that is known (a chunked body of HTTP: the largest that is
+    /// allowed), so whoever has begun can finish; when there is no room, the call is refused with
+    /// [`ErrorCode::OVERLOADED`](crate::ErrorCode::OVERLOADED), what comes of it is not kept, and the connection
+    /// goes on (over HTTP it is answered 503 and closed). At least one largest frame has room. Default 256 MiB.
+    pub request_bytes_max: usize,
+    /// How long a frame may take from its first byte to its last; the connection of one that takes longer is closed. It
+    /// counts also while a caller is not read because it does not take its answers. Default 60 s.
+    pub frame_timeout: Duration,
+    /// With an [`Authenticator`](crate::Authenticator): how long a connection may take until its first call has
+    /// shown who the caller is. A [`Channel`](crate::Channel) without calls does that after 5 s. Default 15 s.
+    ///
+    /// Before that at most 16 KiB of a call's meta are kept, and nothing of what stands behind it.
+    pub authentication_timeout: Duration,
     /// What is offered over HTTP.
     pub http: HttpOptions,
     /// Limits of each connection. Those on bytes are raised to the largest frame where they are
@@ -104,6 +124,9 @@ impl Default for ProviderOptions {
             in_flight_max: 100_000,
             concurrency: ConcurrencyLimit::Unlimited,
             limits: Limits::default(),
+            request_bytes_max: 256 << 20,
+            frame_timeout: Duration::from_secs(60),
+            authentication_timeout: Duration::from_secs(15),
             http: HttpOptions::default(),
             connection: ConnectionOptions::default(),
             advertise: None,

@@ -4,17 +4,20 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use nexus_net::{DrainReport, LoopGroup, ServerOptions, TcpServer, WorkerPool, on_loop_thread};
+use nexus_net::{
+    ByteBudget, DrainReport, LoopGroup, ServerOptions, TcpServer, WorkerPool, on_loop_thread,
+};
 
 use super::connection::ProviderConnection;
 use super::limit::Limiter;
 use super::recent::keep_copying;
-use super::serving::{Parts, Serving};
+use super::serving::{Parts, ReceivingLimits, Serving};
 use super::web::Offer;
 use super::{Authenticator, ConcurrencyLimit, Pages, ProviderOptions, ServerInterceptor};
 use crate::bounds::{deadline_after, with_room_for_frames};
 use crate::registry::{MethodInfo, Provider, Registration, Registry};
 use crate::service::{MethodDescriptor, Service};
+use crate::wire::HEADER_BYTES;
 
 /// A provider cannot start.
 #[derive(Debug, thiserror::Error)]
@@ -127,6 +130,13 @@ impl ProviderBuilder {
             services: &self.services,
             pool,
             limits: options.limits,
+            receiving: ReceivingLimits {
+                budget: Arc::new(ByteBudget::new(
+                    options.request_bytes_max.max(largest_request(&options)),
+                )),
+                frame_timeout: options.frame_timeout,
+                authentication_timeout: options.authentication_timeout,
+            },
             http: options.http.clone(),
             loops: loops.handles().to_vec(),
             limiter: Limiter::new(&options.concurrency, options.in_flight_max, Instant::now()),
@@ -276,6 +286,12 @@ impl std::fmt::Debug for RpcProvider {
             .field("address", &self.local_addr())
             .finish_non_exhaustive()
     }
+}
+
+/// What must have room whatever was chosen.
+fn largest_request(options: &ProviderOptions) -> usize {
+    let frame_bytes_max = options.limits.body_bytes_max.saturating_add(HEADER_BYTES);
+    frame_bytes_max.max(options.http.limits.body_bytes_max)
 }
 
 fn tcp_addr(server: &TcpServer) -> SocketAddr {

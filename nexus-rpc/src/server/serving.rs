@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use nexus_net::{Address, LoopHandle, WorkerPool};
+use nexus_net::{Address, ByteBudget, LoopHandle, WorkerPool};
 use rustc_hash::FxHashMap;
 
 use super::auth;
@@ -47,6 +47,7 @@ pub(crate) struct Serving {
     methods: Vec<MethodEntry>,
     pub(crate) pool: WorkerPool,
     pub(crate) limits: Limits,
+    pub(crate) receiving: ReceivingLimits,
     pub(crate) limiter: Limiter,
     pub(crate) interceptors: Vec<Arc<dyn ServerInterceptor>>,
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
@@ -61,11 +62,20 @@ pub(crate) struct Serving {
     health_asked: AtomicBool,
 }
 
+/// What may come in, and how fast it has to.
+pub(crate) struct ReceivingLimits {
+    /// Of requests that are received and being answered, beyond 64 KiB each.
+    pub(crate) budget: Arc<ByteBudget>,
+    pub(crate) frame_timeout: Duration,
+    pub(crate) authentication_timeout: Duration,
+}
+
 /// What a [`Serving`] is made of.
 pub(super) struct Parts<'a> {
     pub(super) services: &'a [Arc<dyn Service>],
     pub(super) pool: WorkerPool,
     pub(super) limits: Limits,
+    pub(super) receiving: ReceivingLimits,
     pub(super) limiter: Limiter,
     pub(super) http: HttpOptions,
     pub(super) loops: Vec<LoopHandle>,
@@ -117,6 +127,7 @@ impl Serving {
             methods,
             pool: parts.pool,
             limits: parts.limits,
+            receiving: parts.receiving,
             limiter: parts.limiter,
             interceptors: parts.interceptors,
             authenticator: parts.authenticator,

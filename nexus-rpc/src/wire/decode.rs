@@ -96,14 +96,34 @@ pub fn frame_bytes(input: &[u8], limits: &Limits) -> Result<Option<usize>, Decod
     Ok(header.map(|header| header.frame_bytes()))
 }
 
+/// The meta of the frame that `input` begins with, whatever of the frame is missing behind it; `None` while the meta is
+/// not complete.
+///
+/// # Errors
+/// Those of [`decode`].
+pub(crate) fn peek_meta(input: &[u8], header: &Header) -> Result<Option<RpcMeta>, DecodeError> {
+    let behind = input.get(HEADER_BYTES..).unwrap_or(&[]);
+    let Some(bytes) = behind.get(..header.meta_bytes) else {
+        return Ok(None);
+    };
+    let mut meta = RpcMeta::default();
+    meta_codec::merge(&mut meta, &Bytes::copy_from_slice(bytes))?;
+    check_names(&meta)?;
+    Ok(Some(meta))
+}
+
 /// A checked header: both sizes fit the limits and each other.
-struct Header {
+pub(crate) struct Header {
     body_bytes: usize,
-    meta_bytes: usize,
+    pub(crate) meta_bytes: usize,
 }
 
 impl Header {
-    fn parse(input: &[u8], limits: &Limits) -> Result<Option<Self>, DecodeError> {
+    /// The header that `input` begins with; `None` while it is not complete.
+    ///
+    /// # Errors
+    /// Those of [`decode`] that the header alone shows.
+    pub(crate) fn parse(input: &[u8], limits: &Limits) -> Result<Option<Self>, DecodeError> {
         let begin = input.get(..MAGIC.len()).unwrap_or(input);
         if !MAGIC.starts_with(begin) {
             let found = Bytes::copy_from_slice(begin);
@@ -139,7 +159,8 @@ impl Header {
         }))
     }
 
-    fn frame_bytes(&self) -> usize {
+    /// The whole frame, this header included.
+    pub(crate) fn frame_bytes(&self) -> usize {
         HEADER_BYTES.saturating_add(self.body_bytes)
     }
 }

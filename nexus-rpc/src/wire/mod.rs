@@ -31,6 +31,7 @@ pub use body::{Body, BodyError, Side};
 pub use checksum::{ChecksumType, crc32c_masked};
 pub use compress::{CompressError, CompressType, compress, decompress};
 pub use decode::{DecodeError, Frame, decode, frame_bytes};
+pub(crate) use decode::{Header, peek_meta};
 pub use encode::{EncodeError, encode_frame, encode_payload};
 pub use meta::{ContentType, RpcMeta, RpcRequestMeta, RpcResponseMeta, StreamSettings};
 

@@ -16,6 +16,7 @@ mod limits;
 mod links;
 mod load;
 mod overload;
+mod receiving;
 mod refusals;
 mod routing;
 

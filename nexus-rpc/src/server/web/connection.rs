@@ -7,13 +7,16 @@
 //!
 //! Requests that a caller sends ahead wait in `input`, at most one read of them: neither while a call is in
 //! work nor while answers wait to be taken is anything read.
+//!
+//! Before a body is waited for, its head is looked at: a caller that is not let in, or for whose body the
+//! provider has no room, is refused without it.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::time::{Duration, Instant, SystemTime};
 
 use bytes::{Bytes, BytesMut};
-use nexus_net::Connection;
+use nexus_net::{Charge, Connection, TimerId};
 
 use super::Offer;
 use super::call::{self, Content, WebReply};
@@ -22,7 +25,9 @@ use crate::http::{
     HttpError, HttpEvent, HttpMethod, HttpRequest, HttpResponse, RequestParser, write_continue,
 };
 use crate::server::answer::ConnectionCalls;
+use crate::server::connection::CHECK_HTTP;
 use crate::server::incoming::IncomingCall;
+use crate::server::receiving::UNCOUNTED_BYTES_MAX;
 use crate::server::serving::MethodId;
 use crate::service::Execution;
 use crate::wire::Frame;
@@ -41,12 +46,44 @@ pub(in crate::server) struct WebConnection {
     /// The next answer is the last.
     ending: bool,
     last_request: Instant,
+    /// The request that is being received.
+    begun: Option<Begun>,
+    /// When the connection is looked at next.
+    alarm: Option<(Instant, TimerId)>,
+}
+
+/// A request that is not complete.
+struct Begun {
+    part: Part,
+    since: Instant,
+    /// Of the provider's budget, for a large body.
+    charge: Option<Charge>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Part {
+    Head,
+    Body,
 }
 
 /// A call that is not answered.
 struct InWork {
     reply: Arc<WebReply>,
+    then: Then,
+}
+
+/// What an answer says of the connection behind it.
+#[derive(Clone, Copy)]
+struct Then {
     keep_alive: bool,
+    to_http_1_0: bool,
+}
+
+impl Then {
+    const CLOSE: Self = Self {
+        keep_alive: false,
+        to_http_1_0: false,
+    };
 }
 
 impl WebConnection {
@@ -60,16 +97,26 @@ impl WebConnection {
             in_work: None,
             ending: false,
             last_request: Instant::now(),
+            begun: None,
+            alarm: None,
         }
     }
 
     /// Bytes have come.
     pub(in crate::server) fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
-        match self.input.is_empty() {
+        let is_shared = self.input.is_empty();
+        match is_shared {
             true => self.input = input.split(),
-            false => self.input.extend_from_slice(&input.split()),
+            false => {
+                self.input.extend_from_slice(input);
+                input.clear();
+            }
         }
         self.go_on(conn);
+        if is_shared {
+            // The loop's buffer must not be pinned by the beginning of a request.
+            self.input = BytesMut::from(&self.input[..]);
+        }
     }
 
     /// A call may have ended.
@@ -99,20 +146,62 @@ impl WebConnection {
         }
     }
 
-    /// Looks whether the caller has been idle for too long; when to look again.
-    pub(in crate::server) fn check_idle(&mut self, conn: &mut Connection<'_>) -> Option<Duration> {
-        let idle_max = self.calls.serving().http.idle_timeout;
-        match idle_max.checked_sub(self.last_request.elapsed()) {
-            Some(left) => Some(left),
-            None if self.in_work.is_some() => Some(idle_max),
-            None => {
-                conn.close();
-                None
+    /// Looks whether the caller has taken too long.
+    pub(in crate::server) fn check_time(&mut self, conn: &mut Connection<'_>) {
+        self.alarm = None;
+        if !conn.is_open() {
+            return;
+        }
+        if self.in_work.is_some() || !self.left().is_zero() {
+            return self.set_alarm(conn);
+        }
+        log::debug!("{}: too slow or idle; closed", conn.peer_addr());
+        match self.begun {
+            Some(_) => {
+                let page = Page::plain(408, "the request took too long");
+                self.answer(conn, &page, false, Then::CLOSE);
             }
+            None => conn.close(),
         }
     }
 
+    /// How long the caller may still take for what it is at.
+    fn left(&self) -> Duration {
+        let http = &self.calls.serving().http;
+        let (since, timeout) = match &self.begun {
+            Some(begun) if begun.part == Part::Head => (begun.since, http.head_timeout),
+            Some(begun) => (begun.since, http.body_timeout),
+            None => (self.last_request, http.idle_timeout),
+        };
+        timeout.saturating_sub(since.elapsed())
+    }
+
+    /// Has the connection looked at when the caller may have taken too long. A timer that comes too early starts
+    /// the next.
+    fn set_alarm(&mut self, conn: &mut Connection<'_>) {
+        let http = &self.calls.serving().http;
+        let left = match self.in_work {
+            Some(_) => http.idle_timeout,
+            None => self.left(),
+        };
+        let at = Instant::now() + left;
+        if let Some((earlier, timer)) = self.alarm {
+            if earlier <= at {
+                return;
+            }
+            conn.cancel_timer(timer);
+        }
+        self.alarm = Some((at, conn.set_timer(left, CHECK_HTTP)));
+    }
+
     fn go_on(&mut self, conn: &mut Connection<'_>) {
+        self.read_on(conn);
+        if conn.is_open() {
+            self.set_alarm(conn);
+        }
+    }
+
+    fn read_on(&mut self, conn: &mut Connection<'_>) {
         while conn.is_open() && self.in_work.is_none() {
             if conn.output_bytes() > OUTPUT_BYTES_MAX {
                 conn.pause_reading();
@@ -120,12 +209,21 @@ impl WebConnection {
                 return;
             }
             match self.parser.next(&mut self.input) {
-                Ok(Some(HttpEvent::Continue)) => conn.write_with(write_continue),
+                Ok(Some(HttpEvent::Continue)) => {
+                    if let Err(refusal) = self.receive() {
+                        return self.answer(conn, &refusal, false, Then::CLOSE);
+                    }
+                    conn.write_with(write_continue);
+                }
                 Ok(Some(HttpEvent::Request(request))) => {
                     self.last_request = Instant::now();
-                    self.request(conn, request);
+                    let charge = self.begun.take().and_then(|begun| begun.charge);
+                    self.request(conn, request, charge);
                 }
                 Ok(None) => {
+                    if let Err(refusal) = self.receive() {
+                        return self.answer(conn, &refusal, false, Then::CLOSE);
+                    }
                     if self.ending && !self.parser.is_within_request(&self.input) {
                         conn.close();
                     }
@@ -140,24 +238,77 @@ impl WebConnection {
         }
     }
 
-    fn request(&mut self, conn: &mut Connection<'_>, request: HttpRequest) {
-        let keep_alive = request.keep_alive && !self.is_ending();
+    /// A request is not complete: whether the rest is waited for, or the answer that refuses it.
+    fn receive(&mut self) -> Result<(), Page> {
+        if !self.parser.is_within_request(&self.input) {
+            self.begun = None;
+            return Ok(());
+        }
+        let part = match self.parser.awaited_body() {
+            Some(_) => Part::Body,
+            None => Part::Head,
+        };
+        let begun_before = self.begun.as_ref().is_some_and(|begun| begun.part == part);
+        if begun_before {
+            return Ok(());
+        }
+        let charge = match self.parser.awaited_body() {
+            Some((head, body_bytes)) => self.take_body(head, body_bytes)?,
+            None => None,
+        };
+        self.begun = Some(Begun {
+            part,
+            since: Instant::now(),
+            charge,
+        });
+        Ok(())
+    }
+
+    /// What a body that is to come takes of the provider's budget.
+    fn take_body(&self, head: &HttpRequest, body_bytes: usize) -> Result<Option<Charge>, Page> {
+        let serving = self.calls.serving();
+        if self.offer.asks_who && head.path != "/health" {
+            let shown = head.field("authorization").unwrap_or(&[]);
+            let verified = serving.verify(shown, self.calls.peer());
+            verified.map_err(|error| Page::error(&error))?;
+        } else if !self.offer.calls || head.path == "/health" {
+            // A page: nobody has to send much to see it.
+            if body_bytes > UNCOUNTED_BYTES_MAX {
+                return Err(Page::plain(413, "a page takes no such body"));
+            }
+        }
+        if body_bytes <= UNCOUNTED_BYTES_MAX {
+            return Ok(None);
+        }
+        let mut charge = Charge::none(&serving.receiving.budget);
+        if !charge.resize(body_bytes) {
+            let what = "too many bytes of requests are being received";
+            return Err(Page::error(&RpcError::new(ErrorCode::OVERLOADED, what)));
+        }
+        Ok(Some(charge))
+    }
+
+    fn request(&mut self, conn: &mut Connection<'_>, request: HttpRequest, charge: Option<Charge>) {
+        let then = Then {
+            keep_alive: request.keep_alive && !self.is_ending(),
+            to_http_1_0: request.is_http_1_0,
+        };
         let path = request.path.trim_start_matches('/');
         match path.split_once('/') {
             Some((service, method)) if self.offer.calls => {
-                match self.start(conn, &request, service, method) {
+                match self.start(conn, &request, (service, method), charge) {
                     Ok(reply) => {
-                        self.in_work = Some(InWork { reply, keep_alive });
+                        self.in_work = Some(InWork { reply, then });
                         // An inline handler has answered already.
                         self.finish_call(conn);
                     }
-                    Err(page) => self.answer(conn, &page, false, keep_alive),
+                    Err(page) => self.answer(conn, &page, false, then),
                 }
             }
             _ => {
                 let page = self.page(&request);
                 let head_only = request.method == HttpMethod::Head;
-                self.answer(conn, &page, head_only, keep_alive);
+                self.answer(conn, &page, head_only, then);
             }
         }
     }
@@ -182,8 +333,8 @@ impl WebConnection {
         &self,
         conn: &mut Connection<'_>,
         request: &HttpRequest,
-        service: &str,
-        method: &str,
+        (service, method): (&str, &str),
+        charge: Option<Charge>,
     ) -> Result<Arc<WebReply>, Page> {
         let refuse = |error: RpcError| Page::error(&error);
         let serving = self.calls.serving();
@@ -212,7 +363,7 @@ impl WebConnection {
         self.calls.begin();
         let reply = Arc::new(WebReply::new(content));
         let calls = Arc::clone(&self.calls);
-        let call = IncomingCall::over_http(id, &mut frame, auth, calls, Arc::clone(&reply));
+        let call = IncomingCall::over_http(id, &mut frame, auth, calls, Arc::clone(&reply), charge);
         self.run(conn, id, call);
         Ok(reply)
     }
@@ -246,7 +397,7 @@ impl WebConnection {
         let Some(end) = self.in_work.as_ref().and_then(|call| call.reply.take()) else {
             return;
         };
-        let Some(InWork { reply, keep_alive }) = self.in_work.take() else {
+        let Some(InWork { reply, mut then }) = self.in_work.take() else {
             return;
         };
         let page = match end {
@@ -257,17 +408,17 @@ impl WebConnection {
             Err(error) => Page::error(&error),
         };
         self.last_request = Instant::now();
-        let keep_alive = keep_alive && !self.is_ending();
-        self.answer(conn, &page, false, keep_alive);
+        then.keep_alive &= !self.is_ending();
+        self.answer(conn, &page, false, then);
     }
 
     fn malformed(&mut self, conn: &mut Connection<'_>, error: HttpError) {
         log::debug!("{}: {error}; the connection is closed", conn.peer_addr());
         let page = Page::plain(error.status(), error.to_string());
-        self.answer(conn, &page, false, false);
+        self.answer(conn, &page, false, Then::CLOSE);
     }
 
-    fn answer(&self, conn: &mut Connection<'_>, page: &Page, head_only: bool, keep_alive: bool) {
+    fn answer(&self, conn: &mut Connection<'_>, page: &Page, head_only: bool, then: Then) {
         let fields: Vec<(&str, &str)> = page
             .fields
             .iter()
@@ -279,10 +430,11 @@ impl WebConnection {
             fields: &fields,
             body: &page.body,
             head_only,
-            keep_alive,
+            keep_alive: then.keep_alive,
+            to_http_1_0: then.to_http_1_0,
         };
         conn.write_with(|out| response.write(SystemTime::now(), out));
-        if !keep_alive {
+        if !then.keep_alive {
             conn.close();
         }
     }

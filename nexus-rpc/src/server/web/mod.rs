@@ -68,7 +68,10 @@ pub(super) fn speaks_http(begin: &[u8]) -> Option<bool> {
         b"TRACE ",
         b"CONNECT ",
     ];
-    if METHODS.iter().any(|method| begin.starts_with(method)) {
+    // Empty lines before a request are skipped.
+    if matches!(begin, [b'\r' | b'\n', ..])
+        || METHODS.iter().any(|method| begin.starts_with(method))
+    {
         return Some(true);
     }
     match METHODS.iter().any(|method| method.starts_with(begin)) {
@@ -86,7 +89,7 @@ mod tests {
         for undecided in ["", "P", "G", "PO", "POST", "GET"] {
             assert_eq!(speaks_http(undecided.as_bytes()), None, "{undecided}");
         }
-        for http in ["GET /", "POST ", "HEAD / HTTP/1.1"] {
+        for http in ["GET /", "POST ", "HEAD / HTTP/1.1", "\r\nGET /", "\n"] {
             assert_eq!(speaks_http(http.as_bytes()), Some(true), "{http}");
         }
         for other in ["PR", "PRPC", "X", "get /", "POSTX", "\u{16}\u{3}\u{1}"] {
