@@ -123,9 +123,9 @@ impl Cluster {
         let (mariadb, redis, zookeeper) = thread::scope(|scope| {
             let mariadb = scope.spawn(|| {
                 MariaDb::start_with(MariaDbOptions {
-                    port: None,
                     data_dir: Some(home.join("mariadb")),
                     tls: files.as_ref().map(ClusterFiles::backend),
+                    ..MariaDbOptions::default()
                 })
             });
             let redis = scope.spawn(|| {

@@ -41,6 +41,11 @@ pub struct MariaDbOptions {
     /// TLS, and then nothing else; the user is then `nexus`, who must show a certificate and needs no
     /// password. By default none.
     pub tls: Option<ServerFiles>,
+    /// The only node of a Galera cluster, which it bootstraps: it can be made to lose its quorum and to get it
+    /// back, but not be restarted after [`Process::kill`]. By default no Galera.
+    pub galera: bool,
+    /// Further options of the server, such as `--read-only`. By default none.
+    pub args: Vec<String>,
 }
 
 impl MariaDb {
@@ -65,6 +70,11 @@ impl MariaDb {
         let client = programs::MARIADB.find()?;
         let home = Home::open(options.data_dir, "mariadb")?;
         let port = options.port.unwrap_or_else(free_port);
+        let mut args = server_args(&home, port, options.tls.as_ref())?;
+        if options.galera {
+            args.extend(galera_args()?);
+        }
+        args.extend(options.args.into_iter().map(OsString::from));
         initialise(&home)?;
         let user = match options.tls {
             None => "root",
@@ -73,7 +83,7 @@ impl MariaDb {
         let process = Process::start(Launch {
             name: "mariadb".to_owned(),
             program,
-            args: server_args(&home, port, options.tls.as_ref())?,
+            args,
             log: home.join("mariadb.log"),
             ready: Box::new(move |_| answers_query(&client, port, options.tls.as_ref())),
         })?;
@@ -189,6 +199,26 @@ fn server_args(home: &Home, port: u16, tls: Option<&ServerFiles>) -> Result<Vec<
         ]);
     }
     Ok(args)
+}
+
+/// A cluster of one node, on ports of its own.
+fn galera_args() -> Result<Vec<OsString>, Error> {
+    let library = programs::GALERA.find()?;
+    let (group, transfer) = (free_port(), free_port());
+    Ok(vec![
+        "--wsrep-on=ON".into(),
+        option("--wsrep-provider=", &library),
+        "--wsrep-cluster-address=gcomm://".into(),
+        format!("--wsrep-node-address=127.0.0.1:{group}").into(),
+        format!(
+            "--wsrep-provider-options=base_port={group};gmcast.listen_addr=tcp://127.0.0.1:{group};\
+             ist.recv_addr=127.0.0.1:{transfer};pc.recovery=false;gcache.size=8M"
+        )
+        .into(),
+        // What Galera requires.
+        "--binlog-format=ROW".into(),
+        "--innodb-autoinc-lock-mode=2".into(),
+    ])
 }
 
 /// The server refuses to run as root unless told so.

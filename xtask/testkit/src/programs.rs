@@ -18,6 +18,8 @@ pub(crate) const MARIADBD: Requirement = Requirement::new("mariadbd", "mariadb-s
 pub(crate) const MARIADB_INSTALL_DB: Requirement =
     Requirement::new("mariadb-install-db", "mariadb-server");
 pub(crate) const MARIADB: Requirement = Requirement::new("mariadb", "mariadb-client");
+pub(crate) const GALERA: Requirement =
+    Requirement::new("/usr/lib/galera/libgalera_smm.so", "galera-4");
 pub(crate) const REDIS: Requirement = Requirement::new("redis-server", "redis-server");
 pub(crate) const REDIS_CLI: Requirement = Requirement::new("redis-cli", "redis-tools");
 pub(crate) const JAVA: Requirement = Requirement::new("java", "default-jre-headless");
@@ -31,10 +33,11 @@ pub(crate) const NGINX_STREAM: Requirement = Requirement::new(
     "libnginx-mod-stream",
 );
 
-const ALL: [Requirement; 10] = [
+const ALL: [Requirement; 11] = [
     MARIADBD,
     MARIADB_INSTALL_DB,
     MARIADB,
+    GALERA,
     REDIS,
     REDIS_CLI,
     ZOOKEEPER_JAR,

@@ -7,6 +7,7 @@
 mod errors;
 mod pool;
 mod session;
+mod settings;
 
 use std::{
     fmt, io,
@@ -23,8 +24,9 @@ use nexus_rpc::{Circuit, CircuitOptions, NoPassage, Passage};
 
 use self::{
     errors::{classify, classify_commit},
-    pool::{Link, Pool},
+    pool::{Connector, Link, Pool},
     session::MySqlSession,
+    settings::Settings,
 };
 use crate::{
     error::{DbError, StoreError},
@@ -140,13 +142,17 @@ pub enum MySqlError {
 /// has no such limit: there, what a server has locked when its network falls silent stays locked until the
 /// database gives the connection up (`wait_timeout`).
 ///
-/// Transactions run at READ COMMITTED, so a binary log must not be in the STATEMENT format.
+/// Each connection sets its own session: character set, `sql_mode`, isolation level, time limits and what else
+/// statements depend on. Defaults of the server and `init_connect` do not matter. A connection whose session stays
+/// otherwise is not used: operations fail with [`StoreError::Unavailable`], and the log names the setting once. So is a server
+/// with a binary log in the STATEMENT format, which takes no changes at READ COMMITTED, and one with a
+/// `max_allowed_packet` below 4 MiB.
 pub struct MySqlStore {
     pool: Arc<Pool>,
     circuit: Circuit,
     memberships: Arc<Memberships>,
     /// Of connections that change the schema.
-    schema_opts: Opts,
+    schema_connector: Connector,
     /// The schema was seen to be up to date: nothing touches the tables before.
     is_prepared: AtomicBool,
     retry_time_max: Duration,
@@ -163,9 +169,6 @@ impl MySqlStore {
         if opts.get_db_name().is_none_or(str::is_empty) {
             return Err(MySqlError::InvalidUrl("it names no database".into()));
         }
-        // Below the IO timeout, so that a lock that is waited for too long is told by the database
-        // and does not cost the connection.
-        let lock_wait_s = (options.io_timeout.as_secs() / 2).max(1);
         let opts = OptsBuilder::from_opts(opts)
             .tcp_connect_timeout(Some(options.connect_timeout))
             .read_timeout(Some(options.io_timeout))
@@ -173,20 +176,7 @@ impl MySqlStore {
             .ssl_opts(options.tls.as_ref().map(MySqlTls::ssl_opts))
             // Asking for the Unix socket behind a loopback address would be one more way to fail.
             .prefer_socket(false)
-            .stmt_cache_size(STATEMENTS_MAX)
-            .init(vec![
-                "SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED".to_owned(),
-                // What MariaDB alone has stands in a comment that MySQL skips. A server that stops between
-                // two statements, or whose network does, would keep its locks for as long as the database
-                // believes in the connection, and every batch of the others would wait for them. Within a
-                // statement that has come in part, the time to read counts.
-                format!(
-                    "SET SESSION innodb_lock_wait_timeout = {lock_wait_s}, \
-                     net_read_timeout = {lock_wait_s} \
-                     /*M!100300 , idle_transaction_timeout = {lock_wait_s} */ , \
-                     sql_mode = 'STRICT_TRANS_TABLES,NO_ENGINE_SUBSTITUTION'"
-                ),
-            ]);
+            .stmt_cache_size(STATEMENTS_MAX);
         // A change to a large table takes its time. A machine that is gone shows by TCP alone.
         let schema_opts = opts
             .clone()
@@ -195,7 +185,7 @@ impl MySqlStore {
             .tcp_keepalive_time_ms(Some(SCHEMA_KEEPALIVE_MS));
         let memberships = Arc::new(Memberships::new(options.cache_bytes));
         let pool = Arc::new(Pool::new(
-            opts.into(),
+            Connector::new(opts.into(), Settings::new(options.io_timeout)),
             options.connections_max,
             options.connect_timeout,
             Arc::clone(&memberships),
@@ -213,7 +203,10 @@ impl MySqlStore {
             circuit: Circuit::start("database", limits, move || answers(&probed))?,
             pool,
             memberships,
-            schema_opts: schema_opts.into(),
+            schema_connector: Connector::new(
+                schema_opts.into(),
+                Settings::of_schema_changes(options.io_timeout),
+            ),
             is_prepared: AtomicBool::new(false),
             retry_time_max: options.io_timeout,
         })
@@ -281,7 +274,7 @@ impl Backend for MySqlStore {
             migrations::are_applied(&mut MySqlSession::new(link), migrations)
         })?;
         if !up_to_date {
-            let mut conn = pool::connect(&self.schema_opts)?;
+            let (mut conn, _) = self.schema_connector.connect()?;
             lock_schema(&mut conn)?;
             migrations::apply(&mut MySqlSession::alone(&mut conn), migrations, now_ms())?;
         }

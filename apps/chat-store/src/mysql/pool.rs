@@ -13,20 +13,17 @@ use std::{
     time::{Duration, Instant},
 };
 
-use mysql::{Conn, Opts, prelude::Queryable};
+use mysql::{Conn, Opts};
 use parking_lot::{Condvar, Mutex};
 
-use super::errors::classify;
+use super::settings::{Settings, Unusable, Variables, which_server};
 use crate::{
     error::DbError,
     sql::{Generation, Memberships},
 };
 
-/// Tells servers apart that one address may lead to. In a replication each has an id of its own.
-const WHICH_SERVER: &str = "SELECT CONCAT(@@server_id, ' ', @@hostname, ' ', @@port)";
-
 pub(super) struct Pool {
-    opts: Opts,
+    connector: Connector,
     memberships: Arc<Memberships>,
     connections_max: usize,
     wait_max: Duration,
@@ -76,13 +73,13 @@ impl State {
 impl Pool {
     /// `memberships` is told when a generation begins.
     pub(super) fn new(
-        opts: Opts,
+        connector: Connector,
         connections_max: usize,
         wait_max: Duration,
         memberships: Arc<Memberships>,
     ) -> Self {
         Self {
-            opts,
+            connector,
             memberships,
             connections_max: connections_max.max(1),
             wait_max,
@@ -137,13 +134,12 @@ impl Pool {
     }
 
     fn open(&self) -> Result<Link, DbError> {
-        let mut conn = connect(&self.opts)?;
-        let server: Option<String> = conn.query_first(WHICH_SERVER).map_err(classify)?;
+        let (conn, variables) = self.connector.connect()?;
         let mut state = self.state.lock();
         Ok(Link {
             conn,
             opened_in: state.generation,
-            generation: state.join(server.unwrap_or_default()),
+            generation: state.join(which_server(&variables)),
         })
     }
 
@@ -178,9 +174,48 @@ impl Pool {
     }
 }
 
-pub(super) fn connect(opts: &Opts) -> Result<Conn, DbError> {
-    Conn::new(opts.clone())
-        .map_err(|error| DbError::Unavailable(format!("cannot connect: {error}")))
+/// How connections are made.
+pub(super) struct Connector {
+    opts: Opts,
+    settings: Settings,
+    /// Why the last connection was refused.
+    refused: Mutex<Option<String>>,
+}
+
+impl Connector {
+    pub(super) fn new(opts: Opts, settings: Settings) -> Self {
+        Self {
+            opts,
+            settings,
+            refused: Mutex::default(),
+        }
+    }
+
+    /// Opens a connection and sets its session.
+    pub(super) fn connect(&self) -> Result<(Conn, Variables), DbError> {
+        let mut conn = Conn::new(self.opts.clone())
+            .map_err(|error| DbError::Unavailable(format!("cannot connect: {error}")))?;
+        match self.settings.apply(&mut conn) {
+            Ok(variables) => {
+                *self.refused.lock() = None;
+                Ok((conn, variables))
+            }
+            Err(Unusable::Refused(reason)) => {
+                self.note_refusal(&reason);
+                Err(DbError::Unavailable(reason))
+            }
+            Err(Unusable::Failed(error)) => Err(error.in_context("setting a session")),
+        }
+    }
+
+    /// Once, until it changes: somebody has to change the configuration.
+    fn note_refusal(&self, reason: &str) {
+        let mut noted = self.refused.lock();
+        if noted.as_deref() != Some(reason) {
+            log::error!("{reason}");
+            *noted = Some(reason.to_owned());
+        }
+    }
 }
 
 /// One of the pool's connections, or leave to open one; given back when dropped.

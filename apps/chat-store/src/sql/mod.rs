@@ -33,4 +33,4 @@ pub(crate) use backend::{Backend, Retry, now_ms};
 pub(crate) use dialect::Dialect;
 pub(crate) use memberships::{Generation, Memberships};
 pub(crate) use row::{Cell, Row};
-pub(crate) use session::{Executed, Session, Value};
+pub(crate) use session::{Executed, STATEMENT_BYTES_MAX, Session, Value};

@@ -149,7 +149,7 @@ pub(super) fn padded<T: Copy>(keys: &[T]) -> Vec<T> {
 }
 
 /// The texts that one statement may carry: far below what either database takes in one packet.
-const STATEMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
+pub(crate) const STATEMENT_BYTES_MAX: usize = 2 * 1024 * 1024;
 
 /// How many of the first rows go into the next statement: as many as may, rounded down to four
 /// significant bits; at least one.

@@ -1,13 +1,15 @@
 //! The store's tests through its public API.
 //!
 //! `suite` is the contract, which `sqlite` and `mariadb` run on theirs; `faults` takes MariaDB
-//! away, `tls` encrypts the way to it, `migrations` is about the schema, and `batcher` is about the message writer.
+//! away, `settings` sets it up otherwise, `tls` encrypts the way to it, `migrations` is about the schema, and `batcher` is about the message writer.
 
 mod batcher;
+mod database;
 mod faults;
 mod mariadb;
 mod memberships;
 mod migrations;
+mod settings;
 mod sqlite;
 mod suite;
 mod tls;
