@@ -69,10 +69,10 @@ impl Failure {
         (self.code, self.text.into_owned())
     }
 
-    /// A store that is away is "unavailable"; any other failure has the operation's own code.
+    /// What passes by itself is "unavailable"; any other failure of the store has the operation's own code.
     pub(crate) fn store(error: StoreError, store_failed: i32) -> Self {
         match error {
-            StoreError::Conflict(_) | StoreError::Internal(_) => {
+            StoreError::Internal(_) => {
                 log::error!("{error}");
                 Self::new(store_failed, "the store failed")
             }
@@ -84,7 +84,7 @@ impl Failure {
 impl From<StoreError> for Failure {
     fn from(error: StoreError) -> Self {
         match error {
-            StoreError::Unavailable(_) => {
+            StoreError::Unavailable(_) | StoreError::Conflict(_) => {
                 if STORE_IS_AWAY.allows() {
                     log::warn!("{error}");
                 }

@@ -20,7 +20,8 @@ pub enum StoreError {
     /// The user has a later login than that of the change's [`Terms`](crate::Terms). Nothing was changed.
     #[error("the user has logged in again since")]
     Displaced,
-    /// Others kept getting in the way, more often than is retried. Nothing was changed.
+    /// Others kept getting in the way, more often than is retried; asking again later makes sense. Nothing was
+    /// changed.
     #[error("too many conflicting changes: {0}")]
     Conflict(String),
     /// A text is longer than the column that keeps it. Nothing was changed.
@@ -57,7 +58,7 @@ impl StoreError {
 /// What one attempt of an operation can end with, before it is decided whether it is retried.
 #[derive(Debug)]
 pub(crate) enum DbError {
-    /// The connection is gone, and nothing was committed on it.
+    /// The connection is gone, or its server serves no more; nothing was committed on it.
     Lost(String),
     /// The database is away or too slow, and nothing was committed.
     Unavailable(String),
@@ -69,8 +70,12 @@ pub(crate) enum DbError {
     Displaced,
     /// The deadline of some of a batch's messages passed while it was written: once more without them.
     Shrunk,
-    /// Deadlock, lock wait timeout or a unique key taken by somebody just now: rolled back.
+    /// Deadlock or lock wait timeout: rolled back.
     Conflict(String),
+    /// A unique key was taken by somebody just now: rolled back.
+    KeyTaken(String),
+    /// Somebody or a time limit of the database ended a statement: rolled back.
+    Interrupted(String),
     /// The schema is of a newer program.
     NewerSchema { found: u32, known: u32 },
     /// A change of the schema that was made already.
@@ -93,6 +98,8 @@ impl DbError {
             Self::Unavailable(reason) => Self::Unavailable(add(reason)),
             Self::Uncertain(reason) => Self::Uncertain(add(reason)),
             Self::Conflict(reason) => Self::Conflict(add(reason)),
+            Self::KeyTaken(reason) => Self::KeyTaken(add(reason)),
+            Self::Interrupted(reason) => Self::Interrupted(add(reason)),
             Self::AlreadyMade(reason) => Self::AlreadyMade(add(reason)),
             Self::Internal(reason) => Self::Internal(add(reason)),
             same @ (Self::NewerSchema { .. } | Self::TooLate | Self::Displaced | Self::Shrunk) => {
@@ -105,13 +112,18 @@ impl DbError {
 impl From<DbError> for StoreError {
     fn from(error: DbError) -> Self {
         match error {
-            DbError::Lost(reason) | DbError::Unavailable(reason) => Self::Unavailable(reason),
+            DbError::Lost(reason) | DbError::Unavailable(reason) | DbError::Interrupted(reason) => {
+                Self::Unavailable(reason)
+            }
             DbError::Uncertain(reason) => Self::Uncertain(reason),
             DbError::TooLate | DbError::Shrunk => Self::TooLate,
             DbError::Displaced => Self::Displaced,
             DbError::Conflict(reason) => Self::Conflict(reason),
             DbError::NewerSchema { found, known } => Self::NewerSchema { found, known },
-            DbError::AlreadyMade(reason) | DbError::Internal(reason) => Self::Internal(reason),
+            // A key that is taken each time is not somebody's who was quicker.
+            DbError::KeyTaken(reason)
+            | DbError::AlreadyMade(reason)
+            | DbError::Internal(reason) => Self::Internal(reason),
         }
     }
 }

@@ -71,6 +71,11 @@ impl MariaDb {
         let home = Home::open(options.data_dir, "mariadb")?;
         let port = options.port.unwrap_or_else(free_port);
         let mut args = server_args(&home, port, options.tls.as_ref())?;
+        // A node of Galera that is not ready answers what needs no table.
+        let query = match options.galera {
+            true => "SELECT COUNT(*) FROM mysql.db",
+            false => "SELECT 1",
+        };
         if options.galera {
             args.extend(galera_args()?);
         }
@@ -85,7 +90,7 @@ impl MariaDb {
             program,
             args,
             log: home.join("mariadb.log"),
-            ready: Box::new(move |_| answers_query(&client, port, options.tls.as_ref())),
+            ready: Box::new(move |_| answers_query(&client, port, options.tls.as_ref(), query)),
         })?;
         Ok(Self {
             process,
@@ -235,7 +240,7 @@ fn option(name: &str, path: &Path) -> OsString {
 
 /// Whether a query gets its answer, asked by the server's own client program: it knows the
 /// handshake, and this crate stays free of a database driver.
-fn answers_query(client: &Path, port: u16, tls: Option<&ServerFiles>) -> bool {
+fn answers_query(client: &Path, port: u16, tls: Option<&ServerFiles>, query: &str) -> bool {
     let mut command = Command::new(client);
     command.args(["--no-defaults", "--protocol=tcp", "--host=127.0.0.1"]);
     match tls {
@@ -250,7 +255,7 @@ fn answers_query(client: &Path, port: u16, tls: Option<&ServerFiles>) -> bool {
         .args([
             &format!("--port={port}"),
             "--connect-timeout=1",
-            "--execute=SELECT 1",
+            &format!("--execute={query}"),
             DATABASE,
         ])
         .stdin(Stdio::null())

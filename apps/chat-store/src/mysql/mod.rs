@@ -23,7 +23,7 @@ use mysql::{ClientIdentity, Conn, Opts, OptsBuilder, SslOpts, prelude::Queryable
 use nexus_rpc::{Circuit, CircuitOptions, NoPassage, Passage};
 
 use self::{
-    errors::{classify, classify_commit},
+    errors::{classify, classify_boundary, classify_commit},
     pool::{Connector, Link, Pool},
     session::MySqlSession,
     settings::Settings,
@@ -248,16 +248,21 @@ impl MySqlStore {
     }
 }
 
-/// The circuit's probe. A connection from before a restart is no sign; the second one is new.
+/// The circuit's probe. A connection from before a restart is no sign; the second one is new. It reads a table: a
+/// Galera node without quorum still answers what needs none.
 fn answers(pool: &Pool) -> bool {
-    let ask = || pool.with(|link| link.conn.query_drop("SELECT 1").map_err(classify));
+    let sql = "SELECT MAX(version) FROM schema_version";
+    let ask = || pool.with(|link| link.conn.query_drop(sql).map_err(classify));
     let answer = match ask() {
         Err(DbError::Lost(_)) => ask(),
         answer => answer,
     };
     !matches!(
         answer,
-        Err(DbError::Lost(_) | DbError::Unavailable(_) | DbError::Uncertain(_))
+        Err(DbError::Lost(_)
+            | DbError::Unavailable(_)
+            | DbError::Uncertain(_)
+            | DbError::Interrupted(_))
     )
 }
 
@@ -307,9 +312,10 @@ impl Backend for MySqlStore {
     ) -> Result<T, StoreError> {
         self.run(Circuit::enter, |link| {
             let level = "SET TRANSACTION ISOLATION LEVEL REPEATABLE READ";
-            link.conn.query_drop(level).map_err(classify)?;
+            link.conn.query_drop(level).map_err(classify_boundary)?;
             let start = "START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY";
-            transaction(link, start, &mut work)
+            // It has changed nothing, so the fate of its end does not matter.
+            transaction(link, start, &mut work, classify_boundary)
         })
     }
 
@@ -318,7 +324,7 @@ impl Backend for MySqlStore {
         mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
         self.run(Circuit::enter, |link| {
-            transaction(link, "START TRANSACTION", &mut work)
+            transaction(link, "START TRANSACTION", &mut work, classify_commit)
         })
     }
 
@@ -327,7 +333,7 @@ impl Backend for MySqlStore {
         mut work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
     ) -> Result<T, StoreError> {
         self.run(Circuit::enter_at_once, |link| {
-            transaction(link, "START TRANSACTION", &mut work)
+            transaction(link, "START TRANSACTION", &mut work, classify_commit)
         })
     }
 }
@@ -349,20 +355,28 @@ fn lock_schema(conn: &mut Conn) -> Result<(), DbError> {
 
 /// The driver's own transaction is not used: dropped on a stalled connection, it would wait for the
 /// answer to a ROLLBACK. Such a connection is thrown away, which rolls back as well.
+///
+/// Whatever an error has undone, nothing is left open: the next START TRANSACTION would commit it.
 fn transaction<T>(
     link: &mut Link,
     start: &str,
     work: &mut impl FnMut(&mut dyn Session) -> Result<T, DbError>,
+    classify_commit: fn(mysql::Error) -> DbError,
 ) -> Result<T, DbError> {
-    link.conn.query_drop(start).map_err(classify)?;
-    match work(&mut MySqlSession::new(link)) {
-        Ok(done) => {
-            link.conn.query_drop("COMMIT").map_err(classify_commit)?;
-            Ok(done)
+    link.conn.query_drop(start).map_err(classify_boundary)?;
+    let committed = work(&mut MySqlSession::new(link)).and_then(|done| {
+        link.conn.query_drop("COMMIT").map_err(classify_commit)?;
+        Ok(done)
+    });
+    match committed {
+        Ok(done) => Ok(done),
+        Err(error @ (DbError::Lost(_) | DbError::Unavailable(_) | DbError::Uncertain(_))) => {
+            Err(error)
         }
-        Err(error @ (DbError::Lost(_) | DbError::Unavailable(_))) => Err(error),
         Err(error) => {
-            link.conn.query_drop("ROLLBACK").map_err(classify)?;
+            link.conn
+                .query_drop("ROLLBACK")
+                .map_err(classify_boundary)?;
             Err(error)
         }
     }

@@ -120,6 +120,8 @@ impl Pool {
             Ok(_)
             | Err(
                 DbError::Conflict(_)
+                | DbError::KeyTaken(_)
+                | DbError::Interrupted(_)
                 | DbError::NewerSchema { .. }
                 | DbError::AlreadyMade(_)
                 | DbError::TooLate

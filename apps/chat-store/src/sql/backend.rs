@@ -106,7 +106,9 @@ impl Retry {
             DbError::Lost(_) if in_time && !self.lost => self.lost = true,
             // Each time there is less to do.
             DbError::Shrunk => {}
-            DbError::Conflict(_) if in_time && self.conflicts < Self::CONFLICTS_MAX => {
+            DbError::Conflict(_) | DbError::KeyTaken(_) | DbError::Interrupted(_)
+                if in_time && self.conflicts < Self::CONFLICTS_MAX =>
+            {
                 std::thread::sleep(Duration::from_millis(1 << self.conflicts));
                 self.conflicts += 1;
             }

@@ -75,7 +75,7 @@ fn read_cell(value: ValueRef<'_>) -> Result<Cell, DbError> {
 pub(super) fn classify(error: rusqlite::Error) -> DbError {
     let reason = error.to_string();
     match error.sqlite_error_code() {
-        Some(ErrorCode::ConstraintViolation) => DbError::Conflict(reason),
+        Some(ErrorCode::ConstraintViolation) => DbError::KeyTaken(reason),
         Some(
             ErrorCode::DatabaseBusy
             | ErrorCode::DatabaseLocked

@@ -1,8 +1,9 @@
 //! The store's tests through its public API.
 //!
 //! `suite` is the contract, which `sqlite` and `mariadb` run on theirs; `faults` takes MariaDB
-//! away, `settings` sets it up otherwise, `tls` encrypts the way to it, `migrations` is about the schema, and `batcher` is about the message writer.
+//! away, `answers` makes it refuse, `settings` sets it up otherwise, `tls` encrypts the way to it, `migrations` is about the schema, and `batcher` is about the message writer.
 
+mod answers;
 mod batcher;
 mod database;
 mod faults;
