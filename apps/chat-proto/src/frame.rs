@@ -8,6 +8,14 @@
 use bytes::{Buf, BufMut, Bytes, BytesMut};
 use prost::Message;
 
+/// A limit for frames to the chat must not be lower: the longest message, 64 KiB, with its names and times has room in
+/// it.
+pub const REQUEST_FRAME_BYTES_MIN: usize = 72 << 10;
+/// The most bytes of the content of a frame to a client. What would be larger comes in pages.
+pub const RESPONSE_CONTENT_BYTES_MAX: usize = 4 << 20;
+/// A limit for frames to a client must not be lower.
+pub const RESPONSE_FRAME_BYTES_MIN: usize = RESPONSE_CONTENT_BYTES_MAX + 64;
+
 const HEADER_BYTES: usize = 4;
 
 /// The stream cannot be trusted any more. The peer's fault: close the connection.

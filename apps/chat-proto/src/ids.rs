@@ -105,6 +105,10 @@ message_ids! {
     RESUME = 112;
     /// LoginResponse.
     RESUME_ANSWER = 113;
+    /// FetchGroupMembersRequest.
+    FETCH_GROUP_MEMBERS = 114;
+    /// FetchGroupMembersResponse.
+    FETCH_GROUP_MEMBERS_ANSWER = 115;
 }
 
 macro_rules! codes {

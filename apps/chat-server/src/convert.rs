@@ -39,6 +39,9 @@ pub(crate) fn named(me: UserId, conversation: &Conversation) -> Option<Conversat
     }
 }
 
+/// The most users whose presence is looked up at a time.
+const LOOK_UP_MAX: usize = 8192;
+
 /// Which of some users are online.
 pub(crate) struct Online(HashSet<i32>);
 
@@ -48,15 +51,20 @@ impl Online {
     pub(crate) fn of(bus: &dyn Bus, users: impl IntoIterator<Item = UserId>) -> Self {
         let users: BTreeSet<i32> = users.into_iter().map(UserId::get).collect();
         let users: Vec<i32> = users.into_iter().collect();
-        let places = bus.locate(&users).unwrap_or_else(|error| {
-            failure::note_bus(&error);
-            Vec::new()
-        });
-        let online = users
-            .iter()
-            .zip(places)
-            .filter(|(_, place)| place.is_some());
-        Self(online.map(|(&user, _)| user).collect())
+        let mut online = HashSet::new();
+        for some in users.chunks(LOOK_UP_MAX) {
+            match bus.locate(some) {
+                Ok(places) => {
+                    let found = some.iter().zip(places);
+                    online.extend(found.filter_map(|(&user, place)| place.map(|_| user)));
+                }
+                Err(error) => {
+                    failure::note_bus(&error);
+                    break;
+                }
+            }
+        }
+        Self(online)
     }
 
     pub(crate) fn state(&self, user: UserId) -> Bytes {
@@ -68,46 +76,52 @@ impl Online {
     }
 }
 
-pub(crate) fn friend_user(friend: &chat_store::Friend, online: &Online) -> FriendUser {
+pub(crate) fn friend_user(friend: chat_store::Friend, online: &Online) -> FriendUser {
     FriendUser {
         friend_id: friend.id.get(),
-        friend_name: friend.name.clone().into(),
+        friend_name: friend.name.into(),
         friend_state: online.state(friend.id),
     }
 }
 
-pub(crate) fn friend_list(friends: &[chat_store::Friend], online: &Online) -> FriendList {
+pub(crate) fn friend_list(friends: Vec<chat_store::Friend>, online: &Online) -> FriendList {
     FriendList {
         friend_users: friends
-            .iter()
+            .into_iter()
             .map(|friend| friend_user(friend, online))
             .collect(),
     }
 }
 
-pub(crate) fn group(group: &chat_store::Group, online: &Online) -> Group {
-    let member = |member: &chat_store::Member| GroupUser {
+pub(crate) fn member_list(members: Vec<chat_store::Member>, online: &Online) -> GroupUserList {
+    let member = |member: chat_store::Member| GroupUser {
         user_id: member.id.get(),
-        user_name: member.name.clone().into(),
+        user_name: member.name.into(),
         user_state: online.state(member.id),
         user_role: Bytes::from_static(match member.role {
             Role::Admin => b"admin",
             Role::Member => b"member",
         }),
     };
-    Group {
-        group_id: group.id.get(),
-        group_name: group.name.clone().into(),
-        group_description: group.description.clone().into(),
-        group_user_list: Some(GroupUserList {
-            group_users: group.members.iter().map(member).collect(),
-        }),
+    GroupUserList {
+        group_users: members.into_iter().map(member).collect(),
     }
 }
 
-pub(crate) fn group_list(groups: &[chat_store::Group], online: &Online) -> GroupList {
+pub(crate) fn group(group: chat_store::Group, online: &Online) -> Group {
+    Group {
+        group_id: group.id.get(),
+        group_name: group.name.into(),
+        group_description: group.description.into(),
+        group_user_list: Some(member_list(group.members, online)),
+        more_members: group.more_members,
+    }
+}
+
+pub(crate) fn group_list(groups: Vec<chat_store::Group>, online: &Online) -> GroupList {
+    let groups = groups.into_iter();
     GroupList {
-        groups: groups.iter().map(|one| group(one, online)).collect(),
+        groups: groups.map(|one| group(one, online)).collect(),
     }
 }
 
@@ -122,13 +136,13 @@ pub(crate) fn marks(marks: &[Mark]) -> Vec<ConversationMark> {
 }
 
 /// A message as a client finds it in a list.
-pub(crate) fn message(stored: &StoredMessage) -> Message {
+pub(crate) fn message(stored: StoredMessage) -> Message {
     Message {
         message_type: stored.kind.number(),
-        sender: Some(sender(stored)),
-        receiver: Some(receiver(stored)),
-        time: stored.client_time.clone(),
-        content: stored.content.clone(),
+        sender: Some(sender(&stored)),
+        receiver: Some(receiver(&stored)),
+        time: stored.client_time,
+        content: stored.content,
         sequence: stored.sequence,
         server_time_ms: stored.created_at_ms,
     }
@@ -266,5 +280,92 @@ fn receiver(stored: &StoredMessage) -> Receiver {
             group_id: group.get(),
             ..Default::default()
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use chat_bus::{Bus, LocalBus, ProxyId, SessionRef};
+
+    use super::*;
+
+    /// Everything as large as can be.
+    fn largest() -> (chat_store::Friend, chat_store::Group, StoredMessage) {
+        let (user, group) = (
+            UserId::new(i32::MAX).unwrap(),
+            GroupId::new(i32::MAX).unwrap(),
+        );
+        let text = |length| "x".repeat(length);
+        let friend = chat_store::Friend {
+            id: user,
+            name: text(255),
+        };
+        let member = |role| chat_store::Member {
+            id: user,
+            name: text(255),
+            role,
+        };
+        let group = chat_store::Group {
+            id: group,
+            name: text(255),
+            description: text(1024),
+            members: vec![[Role::Admin, Role::Member].map(member); 20].concat(),
+            more_members: true,
+        };
+        let message = StoredMessage {
+            conversation: ConversationId::group(group.id),
+            sequence: u64::MAX,
+            sender: user,
+            sender_name: text(255),
+            kind: MessageKind::GroupChat,
+            client_message_id: None,
+            content: text(64 << 10),
+            client_time: text(64),
+            created_at_ms: i64::MIN,
+        };
+        (friend, group, message)
+    }
+
+    #[test]
+    fn no_entry_takes_more_in_an_answer_than_the_store_counts() {
+        let bus = LocalBus::new();
+        let online = Online::of(&bus, []);
+        let (friend, group, message) = largest();
+
+        let counted = friend.bytes();
+        let list = friend_list(vec![friend; 3], &online);
+        assert!(list.encoded_len() <= 3 * counted);
+
+        let members = group.members.iter().map(chat_store::Member::bytes);
+        let counted = group.bytes() + members.sum::<usize>();
+        let list = group_list(vec![group; 3], &online);
+        assert!(list.encoded_len() <= 3 * counted);
+
+        let counted = message.bytes();
+        let pushes = vec![push(&message, vec![i32::MAX]); 3];
+        let pending = chat_proto::messages::FetchPendingResponse {
+            pushes,
+            ..Default::default()
+        };
+        assert!(pending.encoded_len() <= 3 * counted);
+        let list = chat_proto::messages::OfflineMessageList {
+            messages: vec![self::message(message); 3],
+        };
+        assert!(list.encoded_len() <= 3 * counted);
+    }
+
+    #[test]
+    fn the_presence_of_many_is_looked_up_in_pieces_and_none_is_missed() {
+        let bus = LocalBus::new();
+        let proxy = ProxyId::from_u64(7);
+        bus.renew_lease(proxy, std::time::Duration::from_secs(60))
+            .unwrap();
+        let session = |session| SessionRef { proxy, session };
+        let last = UserId::new(LOOK_UP_MAX as i32 + 1).unwrap();
+        let policy = chat_bus::LoginPolicy::NewerWins;
+        bus.claim(1, session(1), 1.into(), policy).unwrap();
+        bus.claim(last.get(), session(2), 1.into(), policy).unwrap();
+        let online = Online::of(&bus, (1..=last.get()).filter_map(UserId::new));
+        assert_eq!(online.0, HashSet::from([1, last.get()]));
     }
 }

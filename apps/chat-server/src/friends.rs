@@ -9,6 +9,7 @@ use chat_store::{AddFriend, ConversationId, DeleteFriend, Friend, MessageKind, S
 use nexus_rpc::{CallContext, RpcError};
 
 use crate::convert::{self, Online};
+use crate::pages::LIST_BYTES_MAX;
 use crate::publisher::Job;
 use crate::{Services, caller, caller::Caller, failure::Failure};
 
@@ -66,13 +67,14 @@ impl FriendServiceRpc for Services {
     fn fetch_friends(
         &self,
         call: &CallContext,
-        _request: FetchFriendsRequest,
+        request: FetchFriendsRequest,
     ) -> Result<FetchFriendsResponse, RpcError> {
         let caller = caller::caller(call, &self.clocks)?;
-        Ok(match self.try_fetch_friends(caller) {
-            Ok(friends) => FetchFriendsResponse {
+        Ok(match self.try_fetch_friends(caller, request) {
+            Ok((friends, more)) => FetchFriendsResponse {
                 error_code: code::SUCCESS,
                 friend_list: Some(friends),
+                more,
                 ..Default::default()
             },
             Err(failure) => {
@@ -119,7 +121,7 @@ impl Services {
                     id: friend,
                     name: friend_name,
                 };
-                Ok((convert::friend_user(&friend, &online), stamp.sequence))
+                Ok((convert::friend_user(friend, &online), stamp.sequence))
             }
             AddFriend::NoSuchUser => Err(Failure::new(code::ADD_FRIEND_NO_USER, "no such user")),
             AddFriend::AlreadyFriends => {
@@ -165,10 +167,16 @@ impl Services {
         }
     }
 
-    fn try_fetch_friends(&self, Caller { user, terms }: Caller) -> Result<FriendList, Failure> {
-        let friends = self.store.on(terms).friends(user)?;
-        let online = Online::of(&*self.bus, friends.iter().map(|friend| friend.id));
-        Ok(convert::friend_list(&friends, &online))
+    fn try_fetch_friends(
+        &self,
+        Caller { user, terms }: Caller,
+        request: FetchFriendsRequest,
+    ) -> Result<(FriendList, bool), Failure> {
+        let after = UserId::new(request.after_friend_id);
+        let store = self.store.on(terms);
+        let page = store.friends_page(user, after, LIST_BYTES_MAX)?;
+        let online = Online::of(&*self.bus, page.items.iter().map(|friend| friend.id));
+        Ok((convert::friend_list(page.items, &online), page.more))
     }
 
     /// Tells a change to those who were concerned; it is a message of the conversation already. The actor's name

@@ -3,16 +3,18 @@
 use chat_proto::ids::code;
 use chat_proto::messages::{
     AddGroupRequest, AddGroupResponse, CreateGroupRequest, CreateGroupResponse, DeleteGroupRequest,
-    DeleteGroupResponse, FetchGroupsRequest, FetchGroupsResponse, Group, GroupList,
-    GroupServiceRpc, QuitGroupRequest, QuitGroupResponse, Rule,
+    DeleteGroupResponse, FetchGroupMembersRequest, FetchGroupMembersResponse, FetchGroupsRequest,
+    FetchGroupsResponse, Group, GroupList, GroupServiceRpc, GroupUserList, QuitGroupRequest,
+    QuitGroupResponse, Rule,
 };
 use chat_store::{
-    ConversationId, CreateGroup, DeleteGroup, GroupId, JoinGroup, LeaveGroup, MessageKind,
+    ConversationId, CreateGroup, DeleteGroup, GroupId, JoinGroup, LeaveGroup, MessageKind, UserId,
 };
 use nexus_rpc::{CallContext, RpcError};
 
 use crate::caller::Caller;
 use crate::convert::{self, Online};
+use crate::pages::LIST_BYTES_MAX;
 use crate::{Services, caller, failure::Failure, input};
 
 const TOO_MANY_GROUPS: &str = "you are in as many groups as you may be";
@@ -122,18 +124,43 @@ impl GroupServiceRpc for Services {
     fn fetch_groups(
         &self,
         call: &CallContext,
-        _request: FetchGroupsRequest,
+        request: FetchGroupsRequest,
     ) -> Result<FetchGroupsResponse, RpcError> {
         let caller = caller::caller(call, &self.clocks)?;
-        Ok(match self.try_fetch_groups(caller) {
-            Ok(groups) => FetchGroupsResponse {
+        Ok(match self.try_fetch_groups(caller, request) {
+            Ok((groups, more)) => FetchGroupsResponse {
                 error_code: code::SUCCESS,
                 group_list: Some(groups),
+                more,
                 ..Default::default()
             },
             Err(failure) => {
                 let (error_code, error_text) = failure.into_parts("fetch groups");
                 FetchGroupsResponse {
+                    error_code,
+                    error_text,
+                    ..Default::default()
+                }
+            }
+        })
+    }
+
+    fn fetch_group_members(
+        &self,
+        call: &CallContext,
+        request: FetchGroupMembersRequest,
+    ) -> Result<FetchGroupMembersResponse, RpcError> {
+        let caller = caller::caller(call, &self.clocks)?;
+        Ok(match self.try_fetch_members(caller, request) {
+            Ok((members, more)) => FetchGroupMembersResponse {
+                error_code: code::SUCCESS,
+                group_user_list: Some(members),
+                more,
+                ..Default::default()
+            },
+            Err(failure) => {
+                let (error_code, error_text) = failure.into_parts("fetch group members");
+                FetchGroupMembersResponse {
                     error_code,
                     error_text,
                     ..Default::default()
@@ -169,7 +196,7 @@ impl Services {
             let failure = Failure::new(code::TOO_LARGE, TOO_MANY_GROUPS);
             return Err(failure.because(Rule::TooManyGroups, most));
         };
-        Ok(self.group_with_states(&group))
+        Ok(self.group_with_states(group))
     }
 
     fn try_join(
@@ -190,20 +217,23 @@ impl Services {
             .join_group(user, id, self.group_members_max, self.clients.groups_max)
             .map_err(store_failed)?
         {
-            JoinGroup::Joined { stamp, group } => {
-                let others = group.members.iter().map(|member| member.id);
-                let others = others.filter(|&member| member != user).collect();
+            JoinGroup::Joined {
+                stamp,
+                user_name,
+                group,
+                members,
+            } => {
+                let others = members.into_iter().filter(|&member| member != user);
+                let others = others.collect();
                 let conversation = ConversationId::group(id);
-                let newcomer = group.members.iter().find(|member| member.id == user);
-                let name = newcomer.map_or_else(String::new, |member| member.name.clone());
                 self.announce(
                     MessageKind::JoinGroup,
                     conversation,
-                    (user, name),
+                    (user, user_name),
                     stamp,
                     others,
                 );
-                Ok((self.group_with_states(&group), stamp.sequence))
+                Ok((self.group_with_states(group), stamp.sequence))
             }
             JoinGroup::NoSuchGroup => Err(Failure::new(code::JOIN_NO_GROUP, "no such group")),
             JoinGroup::AlreadyMember => Err(Failure::new(code::JOIN_ALREADY, "already a member")),
@@ -274,16 +304,37 @@ impl Services {
         }
     }
 
-    fn try_fetch_groups(&self, Caller { user, terms }: Caller) -> Result<GroupList, Failure> {
-        let groups = self.store.on(terms).groups(user)?;
-        let members = groups
-            .iter()
-            .flat_map(|group| group.members.iter().map(|m| m.id));
-        let online = Online::of(&*self.bus, members);
-        Ok(convert::group_list(&groups, &online))
+    fn try_fetch_groups(
+        &self,
+        Caller { user, terms }: Caller,
+        request: FetchGroupsRequest,
+    ) -> Result<(GroupList, bool), Failure> {
+        let after = GroupId::new(request.after_group_id);
+        let store = self.store.on(terms);
+        let page = store.groups_page(user, after, LIST_BYTES_MAX)?;
+        let members = page.items.iter().flat_map(|group| &group.members);
+        let online = Online::of(&*self.bus, members.map(|member| member.id));
+        Ok((convert::group_list(page.items, &online), page.more))
     }
 
-    fn group_with_states(&self, group: &chat_store::Group) -> Group {
+    fn try_fetch_members(
+        &self,
+        Caller { user, terms }: Caller,
+        request: FetchGroupMembersRequest,
+    ) -> Result<(GroupUserList, bool), Failure> {
+        let none_of_yours = || Failure::new(code::NOT_YOURSELF, "this is not one of your groups");
+        let group = GroupId::new(request.group_id).ok_or_else(none_of_yours)?;
+        let store = self.store.on(terms);
+        if !store.is_participant(user, ConversationId::group(group))? {
+            return Err(none_of_yours());
+        }
+        let after = UserId::new(request.after_user_id);
+        let page = store.members_page(group, after, LIST_BYTES_MAX)?;
+        let online = Online::of(&*self.bus, page.items.iter().map(|member| member.id));
+        Ok((convert::member_list(page.items, &online), page.more))
+    }
+
+    fn group_with_states(&self, group: chat_store::Group) -> Group {
         let members = group.members.iter().map(|member| member.id);
         let online = Online::of(&*self.bus, members);
         convert::group(group, &online)

@@ -23,6 +23,7 @@
 //! | `failure` | why an operation was not done, as its answer says it |
 //! | `log_limit` | what an outage would write at every request, once a second |
 //! | `convert` | from the store's types to the clients' messages |
+//! | `pages` | how much one answer holds |
 //!
 //! A server keeps no state of its own: any number of them run on one store and one bus.
 
@@ -39,6 +40,7 @@ mod groups;
 mod input;
 mod limits;
 mod log_limit;
+mod pages;
 mod password;
 mod publisher;
 mod token;
@@ -113,7 +115,7 @@ pub struct ServerOptions {
     /// Members of a group at most. Default 1,000.
     pub group_members_max: usize,
     /// What a login or a fetch of pending messages carries at most; there is more where that came
-    /// from. Default 2,000 messages, 256 KiB of texts.
+    /// from. Default 2,000 messages, 512 KiB; at most 1 MiB.
     pub pending_page: PageLimit,
     /// Of the message writer.
     pub writer: WriterOptions,
@@ -138,7 +140,7 @@ impl ServerOptions {
             group_members_max: 1000,
             pending_page: PageLimit {
                 messages_max: 2000,
-                bytes_max: 256 * 1024,
+                bytes_max: 512 << 10,
             },
             writer: WriterOptions::default(),
             gate: ServerSide::default(),
@@ -235,7 +237,7 @@ impl ChatServer {
             login_policy: options.login_policy,
             session_ttl: options.session_ttl,
             group_members_max: options.group_members_max,
-            pending_page: options.pending_page,
+            pending_page: pages::pending(options.pending_page),
         });
         let mut builder = RpcProvider::builder()
             .options(ProviderOptions {

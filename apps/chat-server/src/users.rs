@@ -15,7 +15,8 @@ use chat_proto::messages::{
     RegisterRequest, RegisterResponse, ResumeRequest, User, UserServiceRpc,
 };
 use chat_store::{
-    Ack, ConversationId, Mark, Overview, PendingPage, PendingScope, SessionToken, TokenHash, UserId,
+    Ack, ConversationId, Mark, Overview, PageLimit, PendingPage, PendingScope, SessionToken,
+    TokenHash, UserId,
 };
 use nexus_rpc::{CallContext, RpcError};
 
@@ -27,9 +28,9 @@ use crate::token::Token;
 use crate::{
     Services, caller,
     failure::{self, Failure},
+    pages,
 };
 
-const HISTORY_MAX: usize = 500;
 /// Expired tokens that one login clears away. Each login adds one at most, so they do not pile up.
 const EXPIRED_PER_LOGIN: usize = 16;
 
@@ -461,11 +462,15 @@ impl Services {
             pending: page,
             friends,
             groups,
-        } = self.store.overview(user.id, received, self.pending_page)?;
-        let members = groups
-            .iter()
-            .flat_map(|group| group.members.iter().map(|m| m.id));
-        let everybody = friends.iter().map(|friend| friend.id).chain(members);
+        } = self.store.overview(
+            user.id,
+            received,
+            self.pending_page,
+            pages::login_list_bytes_max(self.pending_page),
+        )?;
+        let members = groups.items.iter().flat_map(|group| &group.members);
+        let friends_ids = friends.items.iter().map(|friend| friend.id);
+        let everybody = friends_ids.chain(members.map(|member| member.id));
         let online = Online::of(&*self.bus, everybody);
         let response = LoginResponse {
             error_code: code::SUCCESS,
@@ -476,11 +481,13 @@ impl Services {
                 user_password: Bytes::new(),
                 last_offline_time: user.last_offline_at_ms.map_or_else(String::new, utc_text),
             }),
-            friend_list: Some(convert::friend_list(&friends, &online)),
-            group_list: Some(convert::group_list(&groups, &online)),
+            friend_list: Some(convert::friend_list(friends.items, &online)),
+            group_list: Some(convert::group_list(groups.items, &online)),
             offline_message_list: Some(OfflineMessageList {
-                messages: page.messages.iter().map(convert::message).collect(),
+                messages: page.messages.into_iter().map(convert::message).collect(),
             }),
+            more_friends: friends.more,
+            more_groups: groups.more,
             ..Default::default()
         };
         Ok(LoginReply {
@@ -538,26 +545,27 @@ impl Services {
         let invalid = || Failure::new(code::INVALID, "name one friend or one group");
         let wanted = request.conversation.unwrap_or_default();
         let conversation = convert::named(user, &wanted).ok_or_else(invalid)?;
-        let place = self.store.on(terms).conversations(user)?;
-        let Some(place) = place
-            .iter()
-            .find(|place| place.conversation == conversation)
-        else {
+        let store = self.store.on(terms);
+        let Some(place) = store.conversation(user, conversation)? else {
             return Err(Failure::new(
                 code::NOT_YOURSELF,
                 "this is not one of your conversations",
             ));
         };
-        let count = match usize::try_from(request.count_max) {
-            Ok(count @ 1..=HISTORY_MAX) => count,
-            _ => HISTORY_MAX,
+        let messages_max = match usize::try_from(request.count_max) {
+            Ok(count @ 1..) => count.min(pages::HISTORY.messages_max),
+            _ => pages::HISTORY.messages_max,
+        };
+        let limit = PageLimit {
+            messages_max,
+            ..pages::HISTORY
         };
         let messages = self
             .store
-            .history(conversation, request.first_sequence, count)?;
+            .history_page(conversation, request.first_sequence, limit)?;
         Ok(FetchHistoryResponse {
             error_code: code::SUCCESS,
-            messages: messages.iter().map(convert::message).collect(),
+            messages: messages.into_iter().map(convert::message).collect(),
             last_sequence: place.last_sequence,
             ..Default::default()
         })

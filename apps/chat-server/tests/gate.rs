@@ -260,14 +260,20 @@ fn a_body_that_names_another_user_counts_for_nothing() {
         .unwrap()
         .message;
     assert_ne!(answer.error_code, code::SUCCESS);
-    let request = FetchGroupsRequest { user_id: me };
+    let request = FetchGroupsRequest {
+        user_id: me,
+        ..Default::default()
+    };
     let answer = groups
         .fetch_groups_with(&request, of(victim))
         .wait()
         .unwrap()
         .message;
     assert_eq!(answer.group_list.unwrap_or_default().groups.len(), 0);
-    let request = FetchFriendsRequest { user_id: me };
+    let request = FetchFriendsRequest {
+        user_id: me,
+        ..Default::default()
+    };
     let answer = friends
         .fetch_friends_with(&request, of(victim))
         .wait()
@@ -326,7 +332,10 @@ fn a_call_that_names_no_user_in_its_metadata_is_refused() {
         CallOptions::timeout(PATIENCE).with_metadata(metadata::USER, 0),
         CallOptions::timeout(PATIENCE).with_metadata(text, "1 or 2".to_owned()),
     ] {
-        let request = FetchFriendsRequest { user_id: me };
+        let request = FetchFriendsRequest {
+            user_id: me,
+            ..Default::default()
+        };
         let error = friends
             .fetch_friends_with(&request, bare)
             .wait()

@@ -137,7 +137,10 @@ impl Setting {
 
     fn fetch_friends(&self, user_id: i32) -> FetchFriendsResponse {
         let friends = FriendServiceRpcClient::new(self.channel.clone());
-        let request = FetchFriendsRequest { user_id };
+        let request = FetchFriendsRequest {
+            user_id,
+            ..Default::default()
+        };
         let call = friends.fetch_friends_with(&request, of(user_id, 1));
         call.wait().unwrap().message
     }

@@ -94,8 +94,19 @@ pub trait Store: Send + Sync {
     /// Deletes at most so many tokens that have expired at `now_ms`; returns how many.
     fn delete_expired_tokens(&self, now_ms: i64, count_max: usize) -> Result<usize, StoreError>;
 
-    /// A user's friends, by id.
-    fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError>;
+    /// A user's friends with higher ids than `after`: as many as take `bytes_max` by [`Friend::bytes`], but one always
+    /// fits.
+    fn friends_page(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        bytes_max: usize,
+    ) -> Result<Page<Friend>, StoreError>;
+
+    /// All friends of a user, by id.
+    fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError> {
+        Ok(self.friends_page(user, None, usize::MAX)?.items)
+    }
 
     /// Makes two users friends, unless one of them has `friends_max` of them. Their conversation goes on
     /// where it stood if they were before.
@@ -139,8 +150,29 @@ pub trait Store: Send + Sync {
     /// Deletes a group; only its admin may. What was pending for the others stays pending.
     fn delete_group(&self, user: UserId, group: GroupId) -> Result<DeleteGroup, StoreError>;
 
-    /// The groups that a user is a member of, by id, each with all its members.
-    fn groups(&self, user: UserId) -> Result<Vec<Group>, StoreError>;
+    /// The groups that a user is a member of, with higher ids than `after`: as many as take half of `bytes_max` by
+    /// [`Group::bytes`], but one always fits. The rest of `bytes_max` is shared out evenly among their members, and what
+    /// small groups leave over among those of large groups.
+    fn groups_page(
+        &self,
+        user: UserId,
+        after: Option<GroupId>,
+        bytes_max: usize,
+    ) -> Result<Page<Group>, StoreError>;
+
+    /// All groups that a user is a member of, by id, each with all its members.
+    fn groups(&self, user: UserId) -> Result<Vec<Group>, StoreError> {
+        Ok(self.groups_page(user, None, usize::MAX)?.items)
+    }
+
+    /// The members of a group with higher ids than `after`: as many as take `bytes_max` by [`Member::bytes`], but one
+    /// always fits. None if the group is not there.
+    fn members_page(
+        &self,
+        group: GroupId,
+        after: Option<UserId>,
+        bytes_max: usize,
+    ) -> Result<Page<Member>, StoreError>;
 
     /// The members of several groups, in the order they joined; a group that is not there is not
     /// in the answer.
@@ -161,13 +193,22 @@ pub trait Store: Send + Sync {
     /// groups that were deleted: what is pending there still has to arrive.
     fn conversations(&self, user: UserId) -> Result<Vec<ConversationState>, StoreError>;
 
-    /// Whether a user may read a conversation: as one of two who are or were friends, or as a member
-    /// of a group that is or was there. Who left a group may not.
+    /// Where a user stands in a conversation; `None` for a user who may not read it. Those may who are or were friends, and
+    /// members of a group that is or was there. Who left a group may not.
+    fn conversation(
+        &self,
+        user: UserId,
+        conversation: ConversationId,
+    ) -> Result<Option<ConversationState>, StoreError>;
+
+    /// Whether a user may read a conversation.
     fn is_participant(
         &self,
         user: UserId,
         conversation: ConversationId,
-    ) -> Result<bool, StoreError>;
+    ) -> Result<bool, StoreError> {
+        Ok(self.conversation(user, conversation)?.is_some())
+    }
 
     /// The messages of others that `user` does not have: after the marks in the conversations that
     /// are named, and with [`PendingScope::All`] also after the acknowledgements in all others.
@@ -182,12 +223,15 @@ pub trait Store: Send + Sync {
         limit: PageLimit,
     ) -> Result<PendingPage, StoreError>;
 
-    /// What a login needs: everything pending but what the marks say is there, friends and groups.
+    /// What a login needs: everything pending but what the marks say is there, friends and groups. Both lists together take
+    /// `lists_bytes_max` at most, beside one group and one friend that always fit: first the groups, up to half of it,
+    /// then the friends, and then the members as in [`groups_page`](Self::groups_page).
     fn overview(
         &self,
         user: UserId,
         after: &[Mark],
         limit: PageLimit,
+        lists_bytes_max: usize,
     ) -> Result<Overview, StoreError>;
 
     /// Everything pending, with a mark for every conversation.
@@ -195,13 +239,27 @@ pub trait Store: Send + Sync {
         self.pending(user, &[], PendingScope::All, limit)
     }
 
-    /// At most `messages_max` messages of all sides, from `first_sequence` on, ascending.
+    /// Messages of all sides, from `first_sequence` on, ascending: as many as the limit allows.
+    fn history_page(
+        &self,
+        conversation: ConversationId,
+        first_sequence: u64,
+        limit: PageLimit,
+    ) -> Result<Vec<StoredMessage>, StoreError>;
+
+    /// At most `messages_max` messages of all sides, whatever their size, from `first_sequence` on, ascending.
     fn history(
         &self,
         conversation: ConversationId,
         first_sequence: u64,
         messages_max: usize,
-    ) -> Result<Vec<StoredMessage>, StoreError>;
+    ) -> Result<Vec<StoredMessage>, StoreError> {
+        let limit = PageLimit {
+            messages_max,
+            bytes_max: usize::MAX,
+        };
+        self.history_page(conversation, first_sequence, limit)
+    }
 
     /// Stores a batch of messages and acknowledgements in one transaction and says what became of
     /// each message, in the batch's order; messages of one conversation get their sequences in that

@@ -51,7 +51,14 @@ pub struct Friend {
     pub name: String,
 }
 
-/// A group with its members.
+impl Friend {
+    /// What a friend takes in a list: the name, and no more than this for the rest in whatever form a client gets it.
+    pub fn bytes(&self) -> usize {
+        24 + self.name.len()
+    }
+}
+
+/// A group with its members, or some of them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Group {
     /// Given out when it was created.
@@ -60,8 +67,17 @@ pub struct Group {
     pub name: String,
     /// May be empty.
     pub description: String,
-    /// In the order they joined.
+    /// By id.
     pub members: Vec<Member>,
+    /// There are members after these.
+    pub more_members: bool,
+}
+
+impl Group {
+    /// What a group takes in a list without its members, as [`Friend::bytes`].
+    pub fn bytes(&self) -> usize {
+        32 + self.name.len() + self.description.len()
+    }
 }
 
 /// One member of a group.
@@ -73,6 +89,34 @@ pub struct Member {
     pub name: String,
     /// What the member may do.
     pub role: Role,
+}
+
+impl Member {
+    /// The least that a member takes.
+    pub(crate) const BYTES_MIN: usize = 32;
+
+    /// What a member takes in a list, as [`Friend::bytes`].
+    pub fn bytes(&self) -> usize {
+        Self::BYTES_MIN + self.name.len()
+    }
+}
+
+/// One page of a list, in the order of its ids.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Page<T> {
+    /// What the page holds.
+    pub items: Vec<T>,
+    /// There is more after the last one.
+    pub more: bool,
+}
+
+impl<T> Default for Page<T> {
+    fn default() -> Self {
+        Self {
+            items: Vec::new(),
+            more: false,
+        }
+    }
 }
 
 /// What a member of a group may do.
@@ -173,6 +217,13 @@ pub struct StoredMessage {
     /// When the store committed it: UTC, milliseconds since 1970, by the clock of the server that
     /// wrote it. Not an order; that is what `sequence` is.
     pub created_at_ms: i64,
+}
+
+impl StoredMessage {
+    /// What a message takes in an answer: its texts, and no more than this for the rest in whatever form it travels.
+    pub fn bytes(&self) -> usize {
+        128 + self.content.len() + self.sender_name.len() + self.client_time.len()
+    }
 }
 
 /// The place and time that a message got.
@@ -288,7 +339,7 @@ pub enum PendingScope {
 pub struct PageLimit {
     /// Messages at most.
     pub messages_max: usize,
-    /// Bytes of contents at most, but one message always fits.
+    /// Bytes of messages at most, by [`StoredMessage::bytes`], but one message always fits.
     pub bytes_max: usize,
 }
 
@@ -309,10 +360,10 @@ pub struct PendingPage {
 pub struct Overview {
     /// Everything pending, with a mark for every conversation.
     pub pending: PendingPage,
-    /// By id.
-    pub friends: Vec<Friend>,
-    /// By id, each with all its members.
-    pub groups: Vec<Group>,
+    /// The first friends.
+    pub friends: Page<Friend>,
+    /// The first groups.
+    pub groups: Page<Group>,
 }
 
 /// What became of a registration.
@@ -372,8 +423,12 @@ pub enum JoinGroup {
     Joined {
         /// The message that tells the others.
         stamp: Stamp,
-        /// The group with all members, the new one among them.
+        /// The name of the new member.
+        user_name: String,
+        /// The group. Of its members, the new one among them, as many as take 512 KiB.
         group: Group,
+        /// All members, the new one among them.
+        members: Vec<UserId>,
     },
     /// There is no such group.
     NoSuchGroup,

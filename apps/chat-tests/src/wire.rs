@@ -434,6 +434,7 @@ impl WireClient {
     pub fn friends(&mut self) -> Vec<FriendUser> {
         let request = FetchFriendsRequest {
             user_id: self.user_id,
+            ..Default::default()
         };
         let answer: FetchFriendsResponse = self.request(
             MessageId::FETCH_FRIENDS,
@@ -448,6 +449,7 @@ impl WireClient {
     pub fn friends_if_available(&mut self) -> Option<Vec<FriendUser>> {
         let request = FetchFriendsRequest {
             user_id: self.user_id,
+            ..Default::default()
         };
         let answer: FetchFriendsResponse = self.request(
             MessageId::FETCH_FRIENDS,

@@ -189,7 +189,10 @@ fn what_lies_in_stopped_servers_is_not_carried_out_after_its_answer() {
         assert_eq!(push.content, text);
     }
     assert_eq!(history(&mut right, a), ["to be tried again", "after"]);
-    let request = FetchGroupsRequest { user_id: a };
+    let request = FetchGroupsRequest {
+        user_id: a,
+        ..Default::default()
+    };
     let (id, answer_id) = (MessageId::FETCH_GROUPS, MessageId::FETCH_GROUPS_ANSWER);
     let groups: FetchGroupsResponse = left.request(id, &request, answer_id);
     assert!(groups.group_list.unwrap_or_default().groups.is_empty());

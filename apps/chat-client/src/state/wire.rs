@@ -272,8 +272,16 @@ impl Request {
                     .encode_to_vec(),
                 }
             }
-            Self::Friends => proto::FetchFriendsRequest { user_id }.encode_to_vec(),
-            Self::Groups => proto::FetchGroupsRequest { user_id }.encode_to_vec(),
+            Self::Friends => proto::FetchFriendsRequest {
+                user_id,
+                ..Default::default()
+            }
+            .encode_to_vec(),
+            Self::Groups => proto::FetchGroupsRequest {
+                user_id,
+                ..Default::default()
+            }
+            .encode_to_vec(),
             Self::History {
                 conversation,
                 first,

@@ -59,6 +59,8 @@ pub(crate) struct State {
     pub(crate) refuse_with: Option<i32>,
     /// Chats of this epoch come too late.
     pub(crate) late_epoch: Option<u32>,
+    /// How large the answers are that have members or history.
+    pub(crate) answer_bytes: usize,
     /// Messages of one page of what is pending.
     pub(crate) page: usize,
     /// What the last resume said that the client has.
@@ -483,8 +485,13 @@ impl UserServiceRpc for Fake {
         _request: FetchHistoryRequest,
     ) -> Result<FetchHistoryResponse, RpcError> {
         self.note("fetch_history", call);
+        let message = Message {
+            content: "x".repeat(self.script(|state| state.answer_bytes)),
+            ..Default::default()
+        };
         Ok(FetchHistoryResponse {
             error_code: code::SUCCESS,
+            messages: vec![message],
             ..Default::default()
         })
     }

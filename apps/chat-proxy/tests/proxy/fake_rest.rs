@@ -47,6 +47,16 @@ succeed! { GroupServiceRpc:
     quit_group(QuitGroupRequest) -> QuitGroupResponse;
     delete_group(DeleteGroupRequest) -> DeleteGroupResponse;
     fetch_groups(FetchGroupsRequest) -> FetchGroupsResponse;
+    fetch_group_members(FetchGroupMembersRequest) -> FetchGroupMembersResponse, |fake, answer| {
+        let name = vec![b'x'; fake.script(|state| state.answer_bytes)].into();
+        let member = GroupUser {
+            user_name: name,
+            ..Default::default()
+        };
+        answer.group_user_list = Some(GroupUserList {
+            group_users: vec![member],
+        });
+    };
 }
 
 impl GroupChatServiceRpc for Fake {

@@ -72,12 +72,20 @@ fn user_requests() -> Vec<(MessageId, MessageId, Vec<u8>)> {
         (
             Id::FETCH_FRIENDS,
             Id::FETCH_FRIENDS_ANSWER,
-            FetchFriendsRequest { user_id }.encode_to_vec(),
+            FetchFriendsRequest {
+                user_id,
+                ..Default::default()
+            }
+            .encode_to_vec(),
         ),
         (
             Id::FETCH_GROUPS,
             Id::FETCH_GROUPS_ANSWER,
-            FetchGroupsRequest { user_id }.encode_to_vec(),
+            FetchGroupsRequest {
+                user_id,
+                ..Default::default()
+            }
+            .encode_to_vec(),
         ),
         (
             Id::FETCH_HISTORY,

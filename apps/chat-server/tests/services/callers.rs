@@ -12,7 +12,10 @@ fn a_caller_that_names_no_user_is_refused() {
     let setting = setting(|_| {});
     let groups = GroupServiceRpcClient::new(setting.node.channel.clone());
     let error = groups
-        .fetch_groups(&FetchGroupsRequest { user_id: 1 })
+        .fetch_groups(&FetchGroupsRequest {
+            user_id: 1,
+            ..Default::default()
+        })
         .wait()
         .unwrap_err();
     assert_eq!(error.code(), ErrorCode::UNAUTHENTICATED);

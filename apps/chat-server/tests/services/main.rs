@@ -5,6 +5,7 @@ mod credentials;
 mod groups;
 mod late_calls;
 mod messages;
+mod pages;
 mod sessions;
 mod two_servers;
 
@@ -128,6 +129,10 @@ impl Node {
 }
 
 fn setting(adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
+    setting_on(Arc::new(SqliteStore::in_memory().unwrap()), adjust)
+}
+
+fn setting_on(store: Arc<dyn Store>, adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
     let bus = LocalBus::new();
     bus.renew_lease(PROXY, Duration::from_secs(600)).unwrap();
     let (sender, published) = channel();
@@ -139,7 +144,6 @@ fn setting(adjust: impl FnOnce(&mut ServerOptions)) -> Setting {
             }
         }),
     );
-    let store: Arc<dyn Store> = Arc::new(SqliteStore::in_memory().unwrap());
     Setting {
         node: Node::start(&store, Arc::new(bus.clone()), adjust),
         store,

@@ -10,7 +10,8 @@ use super::{
     conversations::{self, Standing},
     friends,
     groups::{self, JoinLimits},
-    memberships::{Contacts, Memberships, Wanted},
+    lists::{self, Lists, Misses, NotKnown},
+    memberships::Memberships,
     on_terms::OnTerms,
     pending,
     session::Session,
@@ -49,7 +50,7 @@ pub(crate) trait Backend: Send + Sync {
         drop(act);
     }
 
-    /// Runs a single statement that reads.
+    /// Runs statements that read, each on a state of the database of its own.
     fn read<T>(
         &self,
         work: impl FnMut(&mut dyn Session) -> Result<T, DbError>,
@@ -200,8 +201,15 @@ impl<B: Backend> Store for B {
         self.write(|s| tokens::delete_expired(s, now_ms, count_max))
     }
 
-    fn friends(&self, user: UserId) -> Result<Vec<Friend>, StoreError> {
-        Ok(contacts(self, user)?.friends)
+    fn friends_page(
+        &self,
+        user: UserId,
+        after: Option<UserId>,
+        bytes_max: usize,
+    ) -> Result<Page<Friend>, StoreError> {
+        page(self, |s, misses| {
+            lists::friends_page(self.memberships(), s, misses, user, after, bytes_max)
+        })
     }
 
     fn add_friend(
@@ -251,8 +259,24 @@ impl<B: Backend> Store for B {
         self.write(|s| groups::delete(s, user, group, now_ms()))
     }
 
-    fn groups(&self, user: UserId) -> Result<Vec<Group>, StoreError> {
-        Ok(contacts(self, user)?.groups)
+    fn groups_page(
+        &self,
+        user: UserId,
+        after: Option<GroupId>,
+        bytes_max: usize,
+    ) -> Result<Page<Group>, StoreError> {
+        page(self, |s, misses| {
+            lists::groups_page(self.memberships(), s, misses, user, after, bytes_max)
+        })
+    }
+
+    fn members_page(
+        &self,
+        group: GroupId,
+        after: Option<UserId>,
+        bytes_max: usize,
+    ) -> Result<Page<Member>, StoreError> {
+        self.read(|s| lists::members(s, group, after, bytes_max))
     }
 
     fn group_members_of(
@@ -264,20 +288,16 @@ impl<B: Backend> Store for B {
 
     fn conversations(&self, user: UserId) -> Result<Vec<ConversationState>, StoreError> {
         let standings = self.read(|s| conversations::standings(s, user))?;
-        let state = |standing: Standing| ConversationState {
-            conversation: standing.conversation,
-            acked_sequence: standing.acked_sequence,
-            last_sequence: standing.place.last_sequence,
-        };
-        Ok(standings.into_iter().map(state).collect())
+        Ok(standings.iter().map(Standing::state).collect())
     }
 
-    fn is_participant(
+    fn conversation(
         &self,
         user: UserId,
         conversation: ConversationId,
-    ) -> Result<bool, StoreError> {
-        self.read(|s| conversations::is_participant(s, user, conversation))
+    ) -> Result<Option<ConversationState>, StoreError> {
+        let standing = self.read(|s| conversations::standing_in(s, user, conversation))?;
+        Ok(standing.as_ref().map(Standing::state))
     }
 
     fn pending(
@@ -295,25 +315,28 @@ impl<B: Backend> Store for B {
         user: UserId,
         after: &[Mark],
         limit: PageLimit,
+        lists_bytes_max: usize,
     ) -> Result<Overview, StoreError> {
         self.snapshot(|s| {
             let (pending, standings) = pending::pending(s, user, after, PendingScope::All, limit)?;
-            let contacts = Contacts::of(self.memberships(), s, user, &wanted(&standings))?;
+            let lists = Lists::new(self.memberships(), user, lists_bytes_max);
+            let (friends, groups) = lists.of_all(s, &standings)?;
             Ok(Overview {
                 pending,
-                friends: contacts.friends,
-                groups: contacts.groups,
+                friends,
+                groups,
             })
         })
     }
 
-    fn history(
+    fn history_page(
         &self,
         conversation: ConversationId,
         first_sequence: u64,
-        messages_max: usize,
+        limit: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
-        self.read(|s| pending::history(s, conversation, first_sequence, messages_max))
+        // Messages do not change, so several statements show the same as one.
+        self.read(|s| pending::history(s, conversation, first_sequence, limit))
     }
 
     fn append(&self, batch: &[NewMessage], acks: &[Ack]) -> Result<Vec<AppendOutcome>, StoreError> {
@@ -326,25 +349,16 @@ impl<B: Backend> Store for B {
     }
 }
 
-/// A user's friends and groups: one statement if all of them are known, else once more with what is missing.
-fn contacts<B: Backend>(store: &B, user: UserId) -> Result<Contacts, StoreError> {
-    let memory = store.memberships();
-    let (standings, generation) =
-        store.read(|s| Ok((conversations::standings(s, user)?, s.generation())))?;
-    if let Some(known) = Contacts::known(memory, generation, user, &wanted(&standings)) {
+/// A page of a list: from the memory if all is known, else once more in a snapshot.
+fn page<B: Backend, T>(
+    store: &B,
+    mut read: impl FnMut(&mut dyn Session, Misses) -> Result<Result<T, NotKnown>, DbError>,
+) -> Result<T, StoreError> {
+    if let Ok(known) = store.read(|s| read(s, Misses::EndIt))? {
         return Ok(known);
     }
-    store.snapshot(|s| {
-        let standings = conversations::standings(s, user)?;
-        Contacts::of(memory, s, user, &wanted(&standings))
-    })
-}
-
-fn wanted(standings: &[Standing]) -> Wanted {
-    standings
-        .iter()
-        .map(|standing| (standing.conversation, standing.place.membership_sequence))
-        .collect()
+    let page = store.snapshot(|s| read(s, Misses::AreRead))?;
+    page.map_err(|NotKnown| StoreError::Internal("what was read is not known".into()))
 }
 
 fn within(field: &'static str, text: &str, bytes_max: usize) -> Result<(), StoreError> {

@@ -11,7 +11,7 @@ use crate::{
     ConversationId, UserId,
     error::DbError,
     terms::Login,
-    types::{MessageKind, Stamp},
+    types::{ConversationState, MessageKind, Stamp},
 };
 
 pub(super) const INSERT_MESSAGE: &str = "INSERT INTO message (conversation_id, seq, sender_id, \
@@ -274,28 +274,62 @@ pub(super) struct Standing {
     pub(super) place: Place,
 }
 
-/// Where a user stands everywhere, by conversation.
-pub(super) fn standings(s: &mut dyn Session, user: UserId) -> Result<Vec<Standing>, DbError> {
-    let sql = "SELECT c.conversation_id, c.acked_seq, v.last_seq, v.unchanged_for \
-               FROM conversation_cursor c JOIN conversation v ON v.id = c.conversation_id \
-               WHERE c.user_id = ? ORDER BY c.conversation_id";
-    let rows = s.query(sql, &[user.into()])?;
-    rows.iter()
-        .map(|row| {
-            Ok(Standing {
-                conversation: row.conversation(0)?,
-                acked_sequence: row.u64(1)?,
-                place: Place::new(row.u64(2)?, row.u64(3)?)?,
-            })
-        })
-        .collect()
+impl Standing {
+    /// The conversation with its membership sequence.
+    pub(super) fn membership(&self) -> (ConversationId, u64) {
+        (self.conversation, self.place.membership_sequence)
+    }
+
+    pub(super) fn state(&self) -> ConversationState {
+        ConversationState {
+            conversation: self.conversation,
+            acked_sequence: self.acked_sequence,
+            last_sequence: self.place.last_sequence,
+        }
+    }
 }
 
-pub(super) fn is_participant(
+/// Where a user stands everywhere, by conversation.
+pub(super) fn standings(s: &mut dyn Session, user: UserId) -> Result<Vec<Standing>, DbError> {
+    let sql = format!("{SELECT_STANDING} WHERE c.user_id = ? ORDER BY c.conversation_id");
+    let rows = s.query(&sql, &[user.into()])?;
+    rows.iter().map(standing).collect()
+}
+
+/// Where a user stands in the first conversations whose numbers lie between the two, by conversation.
+pub(super) fn standings_between(
+    s: &mut dyn Session,
+    user: UserId,
+    (after, before): (u64, u64),
+    rows_max: usize,
+) -> Result<Vec<Standing>, DbError> {
+    let sql = format!(
+        "{SELECT_STANDING} WHERE c.user_id = ? AND c.conversation_id > ? AND c.conversation_id < ? \
+         ORDER BY c.conversation_id LIMIT ?"
+    );
+    let limit = Value::limit(rows_max);
+    let rows = s.query(&sql, &[user.into(), after.into(), before.into(), limit])?;
+    rows.iter().map(standing).collect()
+}
+
+/// Where a user stands in a conversation; `None` for one who has no part in it.
+pub(super) fn standing_in(
     s: &mut dyn Session,
     user: UserId,
     conversation: ConversationId,
-) -> Result<bool, DbError> {
-    let sql = "SELECT acked_seq FROM conversation_cursor WHERE user_id = ? AND conversation_id = ?";
-    Ok(s.first(sql, &[user.into(), conversation.into()])?.is_some())
+) -> Result<Option<Standing>, DbError> {
+    let sql = format!("{SELECT_STANDING} WHERE c.user_id = ? AND c.conversation_id = ?");
+    let row = s.first(&sql, &[user.into(), conversation.into()])?;
+    row.as_ref().map(standing).transpose()
+}
+
+const SELECT_STANDING: &str = "SELECT c.conversation_id, c.acked_seq, v.last_seq, v.unchanged_for \
+     FROM conversation_cursor c JOIN conversation v ON v.id = c.conversation_id";
+
+fn standing(row: &Row) -> Result<Standing, DbError> {
+    Ok(Standing {
+        conversation: row.conversation(0)?,
+        acked_sequence: row.u64(1)?,
+        place: Place::new(row.u64(2)?, row.u64(3)?)?,
+    })
 }

@@ -5,6 +5,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use super::{
     conversations::{self, Notice},
+    lists,
+    memberships::KnownGroup,
     row::{Row, role_number},
     session::{Session, Value},
     users,
@@ -14,6 +16,9 @@ use crate::{
     error::DbError,
     types::{CreateGroup, DeleteGroup, Group, JoinGroup, LeaveGroup, Member, MessageKind, Role},
 };
+
+/// Of a group's members, as many as take this are told to who joins it.
+const JOINED_GROUP_BYTES_MAX: usize = 512 << 10;
 
 pub(super) fn create(
     s: &mut dyn Session,
@@ -36,7 +41,19 @@ pub(super) fn create(
     let last_sequence = conversations::create(s, conversation)?;
     insert_member(s, id, creator, Role::Admin, last_sequence)?;
     conversations::open_cursor(s, creator, conversation, last_sequence)?;
-    let group = find(s, id)?.ok_or_else(|| DbError::unexpected("absence of a new group"))?;
+    let names = users::names(s, &[creator])?;
+    let members = names.into_iter().map(|(id, name)| Member {
+        id,
+        name,
+        role: Role::Admin,
+    });
+    let group = Group {
+        id,
+        name: name.to_owned(),
+        description: description.to_owned(),
+        members: members.collect(),
+        more_members: false,
+    };
     if group.members.is_empty() {
         return Err(DbError::Internal(
             "the creator of a group is no user".into(),
@@ -87,13 +104,23 @@ pub(super) fn join(
     let stamp = conversations::notify(s, conversation, last_sequence, &notice, now_ms)?;
     insert_member(s, group, user, Role::Member, stamp.sequence)?;
     conversations::open_cursor(s, user, conversation, stamp.sequence)?;
-    let group = find(s, group)?.ok_or_else(|| DbError::unexpected("absence of a group"))?;
-    if !group.members.iter().any(|member| member.id == user) {
-        return Err(DbError::Internal(
-            "the one who joins a group is no user".into(),
-        ));
-    }
-    Ok(JoinGroup::Joined { stamp, group })
+    let user_name = users::names(s, &[user])?.remove(&user);
+    let user_name = user_name
+        .ok_or_else(|| DbError::Internal("the one who joins a group is no user".into()))?;
+    let listed = lists::members(s, group, None, JOINED_GROUP_BYTES_MAX)?;
+    let head = heads(s, &[group])?.remove(&group);
+    let group = Group {
+        members: listed.items,
+        more_members: listed.more,
+        ..head.ok_or_else(|| DbError::unexpected("absence of a group"))?
+    };
+    let members = members.into_iter().map(|(member, _)| member);
+    Ok(JoinGroup::Joined {
+        stamp,
+        user_name,
+        group,
+        members: members.chain([user]).collect(),
+    })
 }
 
 pub(super) fn leave(
@@ -195,25 +222,117 @@ pub(super) fn members_of(
     Ok(members)
 }
 
-fn find(s: &mut dyn Session, group: GroupId) -> Result<Option<Group>, DbError> {
-    Ok(find_all(s, &[group])?.pop())
-}
-
-/// Those of the groups that are there, by id; in two statements for up to 256.
-pub(super) fn find_all(s: &mut dyn Session, ids: &[GroupId]) -> Result<Vec<Group>, DbError> {
+/// Those of the groups that are there, with all their members; in two statements for up to 256.
+pub(super) fn find_all(s: &mut dyn Session, ids: &[GroupId]) -> Result<Vec<KnownGroup>, DbError> {
     let keys: Vec<_> = ids.iter().map(|id| [(*id).into()]).collect();
-    let groups = s.query_in(
-        "SELECT id, name, description FROM chat_group WHERE id",
-        &keys,
-        "",
-    )?;
-    let members = s.query_in(
-        "SELECT m.group_id, m.user_id, u.name, m.role \
+    let heads = heads(s, ids)?;
+    let rows = s.query_in(
+        "SELECT m.group_id, m.user_id, u.name, m.role, m.joined_seq \
          FROM group_member m JOIN user u ON u.id = m.user_id WHERE m.group_id",
         &keys,
-        "ORDER BY m.group_id, m.joined_seq",
+        "ORDER BY m.group_id, m.user_id",
     )?;
-    assemble(&groups, &members)
+    let mut members = by_group(rows)?;
+    let complete = |head: Group| {
+        let (members, joined): (Vec<_>, Vec<_>) = members
+            .remove(&head.id)
+            .unwrap_or_default()
+            .into_iter()
+            .unzip();
+        let group = Group {
+            members,
+            more_members: false,
+            ..head
+        };
+        KnownGroup::new(group, &joined)
+    };
+    Ok(heads.into_values().map(complete).collect())
+}
+
+/// Those of the groups that are there, without their members.
+pub(super) fn heads(
+    s: &mut dyn Session,
+    ids: &[GroupId],
+) -> Result<BTreeMap<GroupId, Group>, DbError> {
+    let keys: Vec<_> = ids.iter().map(|id| [(*id).into()]).collect();
+    let sql = "SELECT id, name, description FROM chat_group WHERE id";
+    let rows = s.query_in(sql, &keys, "")?;
+    rows.iter()
+        .map(|row| {
+            let id = row.group(0)?;
+            let group = Group {
+                id,
+                name: row.text(1)?,
+                description: row.text(2)?,
+                members: Vec::new(),
+                more_members: true,
+            };
+            Ok((id, group))
+        })
+        .collect()
+}
+
+/// The members of a group with higher ids than one of them.
+#[derive(Clone, Copy)]
+pub(super) struct Stretch {
+    pub(super) group: GroupId,
+    pub(super) after: Option<UserId>,
+}
+
+/// The first members in these stretches, each with the sequence of the joining, in one statement. The inner queries are
+/// ranges of the primary key, so no more members are read than are returned.
+pub(super) fn members_in(
+    s: &mut dyn Session,
+    stretches: &[Stretch],
+    rows_max: usize,
+) -> Result<HashMap<GroupId, Vec<ListedMember>>, DbError> {
+    let Some(last) = stretches.last() else {
+        return Ok(HashMap::new());
+    };
+    let width = stretches.len().next_power_of_two();
+    let stretch = |stretch: &Stretch, rows_max| {
+        let after = i64::from(stretch.after.map_or(0, UserId::get));
+        [stretch.group.into(), after.into(), Value::limit(rows_max)]
+    };
+    let mut params: Vec<Value<'_>> = Vec::with_capacity(3 * width);
+    for one in stretches {
+        params.extend(stretch(one, rows_max));
+    }
+    for _ in stretches.len()..width {
+        params.extend(stretch(last, 0));
+    }
+    let ranges: Vec<String> = (0..width)
+        .map(|index| {
+            format!(
+                "SELECT * FROM (SELECT group_id, user_id, role, joined_seq FROM group_member \
+                 WHERE group_id = ? AND user_id > ? ORDER BY user_id LIMIT ?) AS range_{index}"
+            )
+        })
+        .collect();
+    let sql = format!(
+        "SELECT m.group_id, m.user_id, u.name, m.role, m.joined_seq FROM ({}) AS m \
+         JOIN user u ON u.id = m.user_id ORDER BY m.group_id, m.user_id",
+        ranges.join(" UNION ALL ")
+    );
+    by_group(s.query(&sql, &params)?)
+}
+
+/// A member, with the sequence of the joining.
+pub(super) type ListedMember = (Member, u64);
+
+/// From rows of (group, user, user's name, role, sequence of the joining).
+fn by_group(rows: Vec<Row>) -> Result<HashMap<GroupId, Vec<ListedMember>>, DbError> {
+    let mut members: HashMap<GroupId, Vec<ListedMember>> = HashMap::new();
+    for row in rows {
+        let member = Member {
+            id: row.user(1)?,
+            name: row.text(2)?,
+            role: row.role(3)?,
+        };
+        let of_group = members.entry(row.group(0)?).or_default();
+        of_group.push((member, row.u64(4)?));
+    }
+    Ok(members)
 }
 
 /// In how many groups a user is.
@@ -252,30 +371,4 @@ fn insert_member(
         &[group.into(), user.into(), role, joined_sequence.into()],
     )?;
     Ok(())
-}
-
-/// Groups by id, from rows of (id, name, description) and of (group, user, user's name, role).
-fn assemble(groups: &[Row], members: &[Row]) -> Result<Vec<Group>, DbError> {
-    let mut assembled = BTreeMap::new();
-    for row in groups {
-        let id = row.group(0)?;
-        let group = Group {
-            id,
-            name: row.text(1)?,
-            description: row.text(2)?,
-            members: Vec::new(),
-        };
-        assembled.insert(id, group);
-    }
-    for row in members {
-        if let Some(group) = assembled.get_mut(&row.group(0)?) {
-            let member = Member {
-                id: row.user(1)?,
-                name: row.text(2)?,
-                role: row.role(3)?,
-            };
-            group.members.push(member);
-        }
-    }
-    Ok(assembled.into_values().collect())
 }

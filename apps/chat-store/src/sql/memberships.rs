@@ -29,11 +29,7 @@ use super::{
     session::{Session, Value},
     users,
 };
-use crate::{
-    ConversationId, GroupId, Parties, UserId,
-    error::DbError,
-    types::{Friend, Group},
-};
+use crate::{ConversationId, GroupId, Parties, UserId, error::DbError, types::Group};
 
 /// What an entry takes beside its texts, about.
 const ENTRY_BYTES: u64 = 100;
@@ -56,8 +52,34 @@ pub(crate) enum Membership {
 /// A group in both forms in which it is asked for.
 #[derive(Debug)]
 pub(crate) struct KnownGroup {
+    /// With all members, by id.
     pub(crate) group: Group,
+    /// In the order they joined.
     pub(crate) members: Arc<[UserId]>,
+}
+
+impl KnownGroup {
+    /// A group with all its members, who have joined at these sequences.
+    pub(super) fn new(group: Group, joined: &[u64]) -> Self {
+        let ids = group.members.iter().map(|member| member.id);
+        let mut members: Vec<(u64, UserId)> = joined.iter().copied().zip(ids).collect();
+        members.sort_unstable();
+        Self {
+            group,
+            members: members.into_iter().map(|(_, id)| id).collect(),
+        }
+    }
+
+    /// The group without its members.
+    pub(super) fn head(&self) -> Group {
+        Group {
+            id: self.group.id,
+            name: self.group.name.clone(),
+            description: self.group.description.clone(),
+            members: Vec::new(),
+            more_members: true,
+        }
+    }
 }
 
 /// The conversations that are wanted, each with its membership sequence.
@@ -158,6 +180,30 @@ impl Memberships {
         Ok(found)
     }
 
+    /// Who belongs to a conversation, from memory alone.
+    pub(super) fn known_one(
+        &self,
+        generation: Generation,
+        id: ConversationId,
+        as_of: u64,
+    ) -> Option<Membership> {
+        let _open = self.open_to(generation)?;
+        self.find(id, as_of)
+    }
+
+    /// Keeps who belongs to a conversation, as a snapshot shows it that was read on connections of this generation.
+    pub(super) fn keep(
+        &self,
+        generation: Generation,
+        id: ConversationId,
+        as_of: u64,
+        membership: Membership,
+    ) {
+        if let Some(_open) = self.open_to(generation) {
+            self.conversations.insert(id, (as_of, membership));
+        }
+    }
+
     fn find(&self, id: ConversationId, as_of: u64) -> Option<Membership> {
         let (known_as_of, membership) = self.conversations.get(&id)?;
         (known_as_of == as_of).then_some(membership)
@@ -210,73 +256,6 @@ impl Memberships {
     }
 }
 
-/// A user's friends and groups, by id.
-pub(super) struct Contacts {
-    pub(super) friends: Vec<Friend>,
-    pub(super) groups: Vec<Group>,
-}
-
-impl Contacts {
-    /// From memory alone; `None` if something is not known.
-    pub(super) fn known(
-        memory: &Memberships,
-        generation: Generation,
-        user: UserId,
-        wanted: &Wanted,
-    ) -> Option<Self> {
-        let memberships = memory.known(generation, wanted)?;
-        let names = memory.known_names(generation, friends_among(user, &memberships))?;
-        Self::new(user, &memberships, &names).ok()
-    }
-
-    /// Of the same user; what is not known is read. `s` as for [`Memberships::of`].
-    pub(super) fn of(
-        memory: &Memberships,
-        s: &mut dyn Session,
-        user: UserId,
-        wanted: &Wanted,
-    ) -> Result<Self, DbError> {
-        let memberships = memory.of(s, wanted)?;
-        let names = memory.names(s, friends_among(user, &memberships))?;
-        Self::new(user, &memberships, &names)
-    }
-
-    fn new(
-        user: UserId,
-        memberships: &HashMap<ConversationId, Membership>,
-        names: &HashMap<UserId, Arc<str>>,
-    ) -> Result<Self, DbError> {
-        let mut friends = Vec::new();
-        let mut groups = Vec::new();
-        for (id, membership) in memberships {
-            match membership {
-                Membership::Friends => {
-                    let friend = id.other(user).and_then(|id| Some((id, names.get(&id)?)));
-                    let (id, name) = friend.ok_or_else(|| DbError::unexpected("friend"))?;
-                    let name = name.to_string();
-                    friends.push(Friend { id, name });
-                }
-                // Who left has no part in the conversation; those of a deleted group have.
-                Membership::Group(known) => groups.push(known.group.clone()),
-                Membership::Strangers | Membership::NoGroup => {}
-            }
-        }
-        friends.sort_unstable_by_key(|friend| friend.id);
-        groups.sort_unstable_by_key(|group| group.id);
-        Ok(Self { friends, groups })
-    }
-}
-
-fn friends_among(
-    user: UserId,
-    memberships: &HashMap<ConversationId, Membership>,
-) -> impl Iterator<Item = UserId> {
-    memberships
-        .iter()
-        .filter(|(_, membership)| matches!(membership, Membership::Friends))
-        .filter_map(move |(id, _)| id.other(user))
-}
-
 fn friendships(
     s: &mut dyn Session,
     pairs: &[ConversationId],
@@ -314,11 +293,7 @@ fn all_groups(
         .iter()
         .map(|id| (ConversationId::group(*id), Membership::NoGroup))
         .collect();
-    for group in groups::find_all(s, ids)? {
-        let known = KnownGroup {
-            members: group.members.iter().map(|member| member.id).collect(),
-            group,
-        };
+    for known in groups::find_all(s, ids)? {
         let id = ConversationId::group(known.group.id);
         found.insert(id, Membership::Group(Arc::new(known)));
     }

@@ -20,6 +20,7 @@ mod conversations;
 mod dialect;
 mod friends;
 mod groups;
+mod lists;
 pub(crate) mod memberships;
 pub(crate) mod migrations;
 mod on_terms;

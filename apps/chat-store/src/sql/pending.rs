@@ -17,9 +17,12 @@ const SELECT_MESSAGE: &str = "SELECT m.conversation_id, m.seq, m.sender_id, u.na
      m.client_message_id, m.content, m.client_time, m.created_at_ms \
      FROM message m JOIN user u ON u.id = m.sender_id";
 
-/// The most conversations and the most messages that one statement reads.
+/// The most conversations that one statement reads.
 const CONVERSATIONS_PER_READ: usize = 64;
-const MESSAGES_PER_READ: usize = 256;
+/// The messages that the first statement of a page reads, and the most that a later one does. They bound what is read
+/// for nothing where messages are long: 2 MiB, and 8 MiB where only later ones are.
+const MESSAGES_PER_FIRST_READ: usize = 32;
+const MESSAGES_PER_READ: usize = 128;
 
 /// What is left to read of a conversation: the messages after `after`, up to `last`.
 #[derive(Clone, Copy)]
@@ -58,10 +61,10 @@ pub(super) fn pending(
     }
 
     let mut page = PendingPage::default();
-    let mut room = Room {
-        messages: limit.messages_max.max(1),
-        bytes: limit.bytes_max,
-    };
+    let mut room = Room::new(PageLimit {
+        messages_max: limit.messages_max.max(1),
+        ..limit
+    });
     for some in stretches.chunks_mut(CONVERSATIONS_PER_READ) {
         if !page.more {
             read_stretches(s, user, some, &mut page, &mut room)?;
@@ -79,35 +82,76 @@ pub(super) fn history(
     s: &mut dyn Session,
     conversation: ConversationId,
     first_sequence: u64,
-    messages_max: usize,
+    limit: PageLimit,
 ) -> Result<Vec<StoredMessage>, DbError> {
     let sql = format!(
         "{SELECT_MESSAGE} WHERE m.conversation_id = ? AND m.seq >= ? ORDER BY m.seq LIMIT ?"
     );
-    let params = [
-        conversation.into(),
-        first_sequence.into(),
-        limit_value(messages_max),
-    ];
-    s.query(&sql, &params)?.iter().map(message).collect()
+    let mut room = Room::new(limit);
+    let mut messages: Vec<StoredMessage> = Vec::new();
+    while room.messages > 0 {
+        let first = match messages.last() {
+            Some(last) => last.sequence.saturating_add(1),
+            None => first_sequence,
+        };
+        let rows_max = room.rows_of_next_read().min(room.messages);
+        let params = [conversation.into(), first.into(), Value::limit(rows_max)];
+        let rows = s.query(&sql, &params)?;
+        for row in &rows {
+            let message = message(row)?;
+            if !room.take(&message) {
+                return Ok(messages);
+            }
+            messages.push(message);
+        }
+        if rows.len() < rows_max {
+            break;
+        }
+    }
+    Ok(messages)
 }
 
-/// What a page still has room for.
+/// What a page still has room for, and what it holds.
 struct Room {
     messages: usize,
     bytes: usize,
+    messages_taken: usize,
+    bytes_taken: usize,
 }
 
 impl Room {
+    fn new(limit: PageLimit) -> Self {
+        Self {
+            messages: limit.messages_max,
+            bytes: limit.bytes_max,
+            messages_taken: 0,
+            bytes_taken: 0,
+        }
+    }
+
     /// Whether a message fits; the first one of a page always does.
-    fn take(&mut self, message: &StoredMessage, page: &PendingPage) -> bool {
-        let bytes = message.content.len();
-        let fits = self.messages > 0 && (bytes <= self.bytes || page.messages.is_empty());
+    fn take(&mut self, message: &StoredMessage) -> bool {
+        let bytes = message.bytes();
+        let fits = self.messages > 0 && (bytes <= self.bytes || self.messages_taken == 0);
         if fits {
             self.messages -= 1;
             self.bytes = self.bytes.saturating_sub(bytes);
+            self.messages_taken += 1;
+            self.bytes_taken = self.bytes_taken.saturating_add(bytes);
         }
         fits
+    }
+
+    /// About as many as have room if they are as long as those before, and one that shows whether there is more.
+    fn rows_of_next_read(&self) -> usize {
+        let fitting = match self.bytes_taken.checked_div(self.messages_taken) {
+            Some(average) => self.bytes / average.max(1),
+            None => return MESSAGES_PER_FIRST_READ.min(self.messages.saturating_add(1)),
+        };
+        fitting
+            .min(self.messages)
+            .saturating_add(1)
+            .min(MESSAGES_PER_READ)
     }
 }
 
@@ -126,8 +170,7 @@ fn read_stretches(
             .filter(|stretch| stretch.after < stretch.last)
             .copied()
             .collect();
-        // One more than fits shows whether there is more.
-        let rows_max = MESSAGES_PER_READ.min(room.messages.saturating_add(1));
+        let rows_max = room.rows_of_next_read();
         let rows = read(s, user, &unread, rows_max)?;
         for row in &rows {
             let message = message(row)?;
@@ -136,7 +179,7 @@ fn read_stretches(
                     stretch.after = stretch.last;
                 }
             }
-            if !room.take(&message, page) {
+            if !room.take(&message) {
                 page.more = true;
                 return Ok(());
             }
@@ -174,7 +217,7 @@ fn read(
     let mut params: Vec<Value<'_>> = padded
         .flat_map(|stretch| [stretch.conversation.into(), stretch.after.into()])
         .collect();
-    params.extend([user.into(), limit_value(rows_max)]);
+    params.extend([user.into(), Value::limit(rows_max)]);
 
     let ranges = vec!["(m.conversation_id = ? AND m.seq > ?)"; width].join(" OR ");
     let sql = format!(
@@ -197,8 +240,4 @@ fn message(row: &Row) -> Result<StoredMessage, DbError> {
         client_time: row.text(7)?,
         created_at_ms: row.i64(8)?,
     })
-}
-
-fn limit_value(rows_max: usize) -> Value<'static> {
-    Value::Int(i64::try_from(rows_max).unwrap_or(i64::MAX))
 }

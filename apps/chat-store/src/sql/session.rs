@@ -18,6 +18,13 @@ pub(crate) enum Value<'a> {
     Text(&'a str),
 }
 
+impl Value<'_> {
+    /// The parameter of a `LIMIT`.
+    pub(crate) fn limit(rows_max: usize) -> Self {
+        Self::Int(i64::try_from(rows_max).unwrap_or(i64::MAX))
+    }
+}
+
 impl From<UserId> for Value<'_> {
     fn from(id: UserId) -> Self {
         Self::Int(id.get().into())

@@ -81,7 +81,7 @@ pub(super) fn delete_expired(
     now_ms: i64,
     count_max: usize,
 ) -> Result<usize, DbError> {
-    let limit = Value::Int(i64::try_from(count_max).unwrap_or(i64::MAX));
+    let limit = Value::limit(count_max);
     let sql = "SELECT user_id FROM session_token WHERE expires_at_ms <= ? LIMIT ?";
     let mut expired = s
         .query(sql, &[now_ms.into(), limit])?

@@ -154,7 +154,12 @@ impl Store for Scripted {
     fn set_last_offline(&self, _: UserId, _: i64) -> Result<(), StoreError> {
         unreachable!()
     }
-    fn friends(&self, _: UserId) -> Result<Vec<Friend>, StoreError> {
+    fn friends_page(
+        &self,
+        _: UserId,
+        _: Option<UserId>,
+        _: usize,
+    ) -> Result<Page<Friend>, StoreError> {
         unreachable!()
     }
     fn add_friend(&self, _: UserId, _: UserId, _: usize) -> Result<AddFriend, StoreError> {
@@ -187,7 +192,20 @@ impl Store for Scripted {
     fn delete_group(&self, _: UserId, _: GroupId) -> Result<DeleteGroup, StoreError> {
         unreachable!()
     }
-    fn groups(&self, _: UserId) -> Result<Vec<Group>, StoreError> {
+    fn groups_page(
+        &self,
+        _: UserId,
+        _: Option<GroupId>,
+        _: usize,
+    ) -> Result<Page<Group>, StoreError> {
+        unreachable!()
+    }
+    fn members_page(
+        &self,
+        _: GroupId,
+        _: Option<UserId>,
+        _: usize,
+    ) -> Result<Page<Member>, StoreError> {
         unreachable!()
     }
     fn group_members_of(&self, _: &[GroupId]) -> Result<HashMap<GroupId, Vec<UserId>>, StoreError> {
@@ -196,10 +214,20 @@ impl Store for Scripted {
     fn conversations(&self, _: UserId) -> Result<Vec<ConversationState>, StoreError> {
         unreachable!()
     }
-    fn is_participant(&self, _: UserId, _: ConversationId) -> Result<bool, StoreError> {
+    fn conversation(
+        &self,
+        _: UserId,
+        _: ConversationId,
+    ) -> Result<Option<ConversationState>, StoreError> {
         unreachable!()
     }
-    fn overview(&self, _: UserId, _: &[Mark], _: PageLimit) -> Result<Overview, StoreError> {
+    fn overview(
+        &self,
+        _: UserId,
+        _: &[Mark],
+        _: PageLimit,
+        _: usize,
+    ) -> Result<Overview, StoreError> {
         unreachable!()
     }
     fn pending(
@@ -211,11 +239,11 @@ impl Store for Scripted {
     ) -> Result<PendingPage, StoreError> {
         unreachable!()
     }
-    fn history(
+    fn history_page(
         &self,
         _: ConversationId,
         _: u64,
-        _: usize,
+        _: PageLimit,
     ) -> Result<Vec<StoredMessage>, StoreError> {
         unreachable!()
     }

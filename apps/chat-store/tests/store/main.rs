@@ -7,6 +7,7 @@ mod answers;
 mod batcher;
 mod database;
 mod faults;
+mod large;
 mod mariadb;
 mod memberships;
 mod migrations;

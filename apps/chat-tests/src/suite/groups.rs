@@ -61,6 +61,7 @@ pub(super) fn groups_live_and_die(system: &System) {
     assert_eq!((notice.user_id, notice.group_id), (admin.user_id, id));
     let request = FetchGroupsRequest {
         user_id: other.user_id,
+        ..Default::default()
     };
     let answer: FetchGroupsResponse = other.request(
         MessageId::FETCH_GROUPS,

@@ -84,7 +84,12 @@ pub(super) fn an_old_client_is_served_in_full(system: &System) {
     });
     let frame = RequestFrame {
         message_id: MessageId::FETCH_FRIENDS.0,
-        content: FetchFriendsRequest { user_id: b }.encode_to_vec().into(),
+        content: FetchFriendsRequest {
+            user_id: b,
+            ..Default::default()
+        }
+        .encode_to_vec()
+        .into(),
         request_id: 0,
     };
     old.send_bytes(&chat_proto::frame::to_bytes(&frame));

@@ -52,12 +52,19 @@ pub(crate) fn joining_tells_the_others_and_leaves_the_past_behind(servers: &Serv
     let conversation = ConversationId::group(group.id);
     send(&*servers.a, conversation, ann, "to myself");
 
-    let JoinGroup::Joined { stamp, group } = servers.b.join_group(bob, group.id, 10, 1000).unwrap()
+    let JoinGroup::Joined {
+        stamp,
+        user_name,
+        group,
+        members,
+    } = servers.b.join_group(bob, group.id, 10, 1000).unwrap()
     else {
         panic!("not joined");
     };
     assert_eq!(stamp.sequence, 2);
     assert_eq!(ids(&group), [(ann, Role::Admin), (bob, Role::Member)]);
+    assert_eq!(members, [ann, bob]);
+    assert_eq!(user_name, servers.a.names(&[bob]).unwrap()[&bob]);
     assert_eq!(group.description, "about");
     assert_eq!(
         pending_kinds(&*servers.a, ann),
@@ -156,7 +163,7 @@ pub(crate) fn an_admin_who_leaves_hands_over_to_the_longest_standing(servers: &S
     let now = servers.a.groups(users[0]).unwrap().remove(0);
     assert_eq!(
         ids(&now),
-        [(users[1], Role::Admin), (users[0], Role::Member)]
+        [(users[0], Role::Member), (users[1], Role::Admin)]
     );
     let deleted = servers.a.delete_group(users[1], group).unwrap();
     assert!(
@@ -257,7 +264,7 @@ pub(crate) fn all_groups_come_with_all_members(servers: &Servers) {
             one,
             vec![(users[0], admin), (users[1], member), (users[2], member)],
         ),
-        (two, vec![(users[1], admin), (users[0], member)]),
+        (two, vec![(users[0], member), (users[1], admin)]),
     ];
     assert_eq!(seen, expected);
 

@@ -30,7 +30,11 @@ fn patiently<T>(mut operation: impl FnMut() -> Result<T, StoreError>) -> T {
 fn shown_groups(store: &dyn Store, user: UserId) -> [Vec<Group>; 2] {
     [
         store.groups(user).unwrap(),
-        store.overview(user, &[], NO_LIMIT).unwrap().groups,
+        store
+            .overview(user, &[], NO_LIMIT, usize::MAX)
+            .unwrap()
+            .groups
+            .items,
     ]
 }
 
@@ -127,9 +131,10 @@ pub(crate) fn who_is_no_friend_any_more_cannot_write_at_either_server(servers: &
             assert!(store.friends(sender).unwrap().is_empty());
             assert!(
                 store
-                    .overview(sender, &[], NO_LIMIT)
+                    .overview(sender, &[], NO_LIMIT, usize::MAX)
                     .unwrap()
                     .friends
+                    .items
                     .is_empty()
             );
         }

@@ -5,6 +5,7 @@ pub(crate) mod append;
 pub(crate) mod concurrency;
 pub(crate) mod friends;
 pub(crate) mod groups;
+pub(crate) mod lists;
 pub(crate) mod memberships;
 pub(crate) mod pending;
 pub(crate) mod terms;
@@ -92,7 +93,15 @@ macro_rules! conformance {
                 pages_hold_everything_exactly_once
                 one_message_fits_whatever_the_limit
                 history_has_all_sides_in_order
+                pages_of_a_history_hold_everything_exactly_once
                 a_long_history_is_not_read_for_a_few_pending
+            }
+            lists {
+                pages_of_friends_hold_everybody_exactly_once
+                pages_of_groups_and_members_hold_everything_exactly_once
+                who_comes_and_goes_between_pages_moves_nobody_else
+                small_groups_are_whole_where_large_ones_are_cut
+                a_login_takes_no_more_than_its_bytes
             }
             tokens {
                 a_token_leads_to_its_user_until_it_expires

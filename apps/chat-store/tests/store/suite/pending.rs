@@ -168,11 +168,13 @@ pub(crate) fn pages_hold_everything_exactly_once(servers: &Servers) {
     assert!(expected.messages.is_sorted_by_key(order));
 
     let limits = [
-        (1000, 100),
-        (7, 1000),
-        (256, usize::MAX),
-        (255, usize::MAX),
-        (257, 3000),
+        (1000, 500),
+        (7, 3000),
+        (32, usize::MAX),
+        (31, usize::MAX),
+        (33, 30_000),
+        (128, usize::MAX),
+        (200, 20_000),
     ];
     for (messages_max, bytes_max) in limits {
         let limit = PageLimit {
@@ -187,7 +189,7 @@ pub(crate) fn pages_hold_everything_exactly_once(servers: &Servers) {
                 .b
                 .pending(ann, &after, PendingScope::All, limit)
                 .unwrap();
-            let bytes: usize = page.messages.iter().map(|m| m.content.len()).sum();
+            let bytes: usize = page.messages.iter().map(StoredMessage::bytes).sum();
             assert!(page.messages.len() <= messages_max && bytes <= bytes_max);
             assert_eq!(page.marks.len(), talks.len());
             marks = page
@@ -244,6 +246,37 @@ pub(crate) fn history_has_all_sides_in_order(servers: &Servers) {
     assert_eq!(read(2, 2), [2, 3]);
     assert!(read(5, 100).is_empty());
     assert!(read(1, 0).is_empty());
+}
+
+pub(crate) fn pages_of_a_history_hold_everything_exactly_once(servers: &Servers) {
+    let (ann, bob, conversation) = pair(&*servers.a);
+    // As long as can be, after such that let more of them be expected.
+    let short = vec![text(conversation, bob, "short"); 40];
+    let long = vec![text(conversation, ann, &"\u{1F600}".repeat(16 * 1024)); 20];
+    let batch = [short.clone(), long, short].concat();
+    servers.a.append(&batch, &[]).unwrap();
+    let all = servers.b.history(conversation, 1, usize::MAX).unwrap();
+    assert_eq!(all.len(), 1 + batch.len());
+
+    for (messages_max, bytes_max) in [(500, 300_000), (500, 1), (7, usize::MAX), (33, 200_000)] {
+        let limit = PageLimit {
+            messages_max,
+            bytes_max,
+        };
+        let mut read = Vec::new();
+        loop {
+            let first = read.len() as u64 + 1;
+            let page = servers.b.history_page(conversation, first, limit).unwrap();
+            let bytes: usize = page.iter().map(StoredMessage::bytes).sum();
+            assert!(page.len() <= messages_max);
+            assert!(bytes <= bytes_max || page.len() == 1, "{bytes} bytes");
+            if page.is_empty() {
+                break;
+            }
+            read.extend(page);
+        }
+        assert!(read == all, "limit {limit:?}");
+    }
 }
 
 /// Compares times of one run, generously: reading what was received before would take a hundred
