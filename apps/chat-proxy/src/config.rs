@@ -9,6 +9,7 @@ use chat_node::cluster::ClusterSection;
 use chat_node::config::{self, Address, ByteSize, ConfigError, Problems};
 use chat_node::reload::Reload;
 use chat_node::tls::{self, TlsSection};
+use chat_proto::frame::{REQUEST_FRAME_BYTES_MIN, RESPONSE_FRAME_BYTES_MIN};
 use nexus_net::ProxyProtocol;
 use nexus_net::ipnet::IpNet;
 use nexus_rpc::registry::{StaticRegistry, ZooKeeperOptions};
@@ -349,9 +350,21 @@ impl Raw {
             "expected at most limits.output_size_high",
         );
         problems.require(
-            "limits.output_size_high",
-            options.output_high_bytes <= options.output_bytes_max,
-            "expected at most limits.output_size_max",
+            "limits.frame_size_max",
+            options.frame_bytes_max >= REQUEST_FRAME_BYTES_MIN,
+            format!(
+                "expected at least {REQUEST_FRAME_BYTES_MIN}B: the longest message has room in it"
+            ),
+        );
+        let answered = options
+            .output_high_bytes
+            .saturating_add(RESPONSE_FRAME_BYTES_MIN);
+        problems.require(
+            "limits.output_size_max",
+            answered <= options.output_bytes_max,
+            format!(
+                "expected at least limits.output_size_high and {RESPONSE_FRAME_BYTES_MIN}B: the largest answer"
+            ),
         );
         options
     }

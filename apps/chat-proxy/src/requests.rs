@@ -37,7 +37,8 @@ pub(crate) trait Request: Message + Default + 'static {
 pub(crate) trait UserRequest: Request {
     /// What becoming a message of its conversation does to it.
     const MESSAGE: OwnMessage = OwnMessage::Continues;
-
+    /// Whether its answer grows with what is stored.
+    const IS_LARGE: bool = false;
     /// Whether it changes nothing.
     const READS: bool = false;
 
@@ -116,14 +117,17 @@ requests! {
     QuitGroupRequest => QuitGroupResponse, QUIT_GROUP_ANSWER: group.quit_group_with;
     DeleteGroupRequest => DeleteGroupResponse, DELETE_GROUP_ANSWER: group.delete_group_with;
     FetchGroupsRequest => FetchGroupsResponse, FETCH_GROUPS_ANSWER: group.fetch_groups_with;
+    FetchGroupMembersRequest => FetchGroupMembersResponse, FETCH_GROUP_MEMBERS_ANSWER:
+        group.fetch_group_members_with;
     GroupChatRequest => GroupChatResponse, GROUP_CHAT_ANSWER: group_chat.group_chat_with;
 }
 
-/// Requests that say whose they are in a field `user_id` and add no message.
+/// Requests that say whose they are in a field `user_id` and add no message, and whether they read what is stored.
 macro_rules! plain {
     ($($request:ident: $reads:literal;)*) => {$(
         impl UserRequest for $request {
             const READS: bool = $reads;
+            const IS_LARGE: bool = $reads;
 
             fn user_id(&self) -> i32 {
                 self.user_id
@@ -136,6 +140,7 @@ plain! {
     CreateGroupRequest: false;
     FetchFriendsRequest: true;
     FetchGroupsRequest: true;
+    FetchGroupMembersRequest: true;
     FetchHistoryRequest: true;
 }
 
@@ -143,10 +148,11 @@ plain! {
 macro_rules! messages {
     ($(
         $request:ident, $message:ident: $user_id:expr, $conversation:expr
-        $(, opened: $opened:expr)? $(, repeatable: $repeatable:expr)?;
+        $(, opened: $opened:expr)? $(, repeatable: $repeatable:expr)? $(, large: $large:literal)?;
     )*) => {$(
         impl UserRequest for $request {
             const MESSAGE: OwnMessage = OwnMessage::$message;
+            $(const IS_LARGE: bool = $large;)?
 
             fn user_id(&self) -> i32 {
                 let user_id: fn(&Self) -> i32 = $user_id;
@@ -179,7 +185,7 @@ messages! {
     AddFriendRequest, Opens: |r| r.user_id, |r, me| pair(me, r.friend_id),
         opened: |me, answer| pair(me, answer.friend_user.as_ref()?.friend_id);
     DeleteFriendRequest, Continues: |r| r.user_id, |r, me| pair(me, r.friend_id);
-    AddGroupRequest, Opens: |r| r.user_id, |r, _| group(r.group_id);
+    AddGroupRequest, Opens: |r| r.user_id, |r, _| group(r.group_id), large: true;
     QuitGroupRequest, Continues: |r| r.user_id, |r, _| group(r.group_id);
     DeleteGroupRequest, Continues: |r| r.user_id, |r, _| group(r.group_id);
     FriendChatRequest, Continues:

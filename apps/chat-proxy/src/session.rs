@@ -47,6 +47,7 @@ mod fetching;
 mod forwarding;
 mod guarding;
 mod heartbeats;
+mod large;
 mod login;
 mod logout;
 mod naming;
@@ -120,6 +121,8 @@ pub(crate) struct Answered {
     own: Option<Own>,
     /// The service knows a newer login of the user.
     displaced: bool,
+    /// It is one that grows with what is stored.
+    is_large: bool,
 }
 
 /// A message of the user's own, and its place.
@@ -190,6 +193,9 @@ impl Session {
             MessageId::GROUP_CHAT => self.forward_message::<GroupChatRequest>(conn, frame),
             MessageId::FETCH_FRIENDS => self.forward::<FetchFriendsRequest>(conn, frame),
             MessageId::FETCH_GROUPS => self.forward::<FetchGroupsRequest>(conn, frame),
+            MessageId::FETCH_GROUP_MEMBERS => {
+                self.forward::<FetchGroupMembersRequest>(conn, frame);
+            }
             MessageId::FETCH_HISTORY => self.forward::<FetchHistoryRequest>(conn, frame),
             MessageId(id) => {
                 let text = format!("message id {id} is not a request");
@@ -233,10 +239,14 @@ impl Session {
                     delivery.handle_own(own.conversation, own.sequence, own.message, out);
                 });
             }
-            if let Some(conversation) = answered.conversation
-                && let Some(active) = self.active(session)
-            {
-                active.call_next(conversation);
+            let room_at = self.shared.options.output_low_bytes;
+            if let Some(active) = self.active(session) {
+                if answered.is_large {
+                    active.large_answered(conn, room_at);
+                }
+                if let Some(conversation) = answered.conversation {
+                    active.call_next(conn, conversation, room_at);
+                }
             }
         }
         if let (Some(session), true) = (answered.session, answered.displaced) {
@@ -255,7 +265,7 @@ impl Session {
             self.leave();
             conn.close();
         } else {
-            self.send_logout();
+            self.send_logout(conn);
         }
     }
 
@@ -424,6 +434,8 @@ impl Handler for Session {
         if conn.output_bytes() == 0 {
             self.written();
         }
+        self.call_waiting(conn);
+        self.send_logout(conn);
         self.hold_output(conn);
     }
 

@@ -75,6 +75,15 @@ fn proxies_in_front_are_named_by_address_or_network() {
 }
 
 #[test]
+fn the_smallest_limits_that_hold_everything_are_taken() {
+    let limits = format!(
+        "[limits]\nframe_size_max = \"72KiB\"\noutput_size_high = \"1MiB\"\noutput_size_max = \"{}B\"",
+        (1 << 20) + RESPONSE_FRAME_BYTES_MIN
+    );
+    loaded(&limits).unwrap_or_else(|error| panic!("{error}"));
+}
+
+#[test]
 fn all_that_is_wrong_is_reported_with_its_key() {
     let Err(error) = loaded(
         r#"
@@ -107,6 +116,14 @@ fn all_that_is_wrong_is_reported_with_its_key() {
         ("[proxy]\nlisten = \"8001\"", "proxy.listen"),
         ("[redis]\nurl = \"nowhere\"", "redis.url"),
         ("[registry]\nurl = \"zookeeper://\"", "registry.url"),
+        (
+            "[limits]\nframe_size_max = \"64KiB\"",
+            "limits.frame_size_max",
+        ),
+        (
+            "[limits]\noutput_size_max = \"5MiB\"",
+            "limits.output_size_max",
+        ),
         ("[log]\nlevel = \"\"", "log.level"),
         (
             "[proxy]\nproxy_protocol = [\"nginx\"]",

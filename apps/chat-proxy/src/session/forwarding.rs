@@ -11,6 +11,7 @@ use nexus_net::Connection;
 use nexus_rpc::Backup;
 use prost::Message as _;
 
+use super::state::QueuedCall;
 use super::{
     Active, Answered, NOT_LOGGED_IN, NOT_YOURSELF, Own, Session, SessionMailbox, Shared, State,
     TOO_MANY, ToSession, UNREADABLE, refuse,
@@ -52,6 +53,7 @@ impl Session {
                 conversation: None,
                 own: None,
                 displaced: false,
+                is_large: false,
             }));
         });
     }
@@ -80,7 +82,9 @@ impl Session {
                     conversation,
                     asked: self.asked,
                 };
-                active.call_in_turn(shared, mailbox, request, place);
+                let call = active.call_of(shared, mailbox, request, place);
+                let room_at = shared.options.output_low_bytes;
+                active.call_in_turn(conn, call, conversation, room_at);
                 return;
             }
         };
@@ -97,13 +101,30 @@ struct Place {
 
 impl Active {
     /// Calls the service, after the earlier requests for the same conversation.
-    fn call_in_turn<R: UserRequest>(
+    fn call_in_turn(
         &mut self,
+        conn: &mut Connection<'_>,
+        call: QueuedCall,
+        conversation: Option<ConversationId>,
+        room_at: usize,
+    ) {
+        if let Some(conversation) = conversation {
+            if let Some(queue) = self.queues.get_mut(&conversation) {
+                return queue.push_back(call);
+            }
+            self.queues.insert(conversation, VecDeque::new());
+        }
+        self.make(conn, call, room_at);
+    }
+
+    /// The call that a request becomes.
+    fn call_of<R: UserRequest>(
+        &self,
         shared: &Arc<Shared>,
         mailbox: &SessionMailbox,
         request: R,
         place: Place,
-    ) {
+    ) -> QueuedCall {
         let Place {
             request_id,
             conversation,
@@ -134,7 +155,13 @@ impl Active {
                     conversation,
                     own,
                     displaced: R::error_code(&answer) == code::NOT_LOGGED_IN,
+                    is_large: R::IS_LARGE,
                 }));
+            };
+            // What changes nothing is carried out for as long as its connection is there.
+            let asked = match R::READS {
+                true => Instant::now(),
+                false => asked,
             };
             let Some(options) = services.in_time(options, asked) else {
                 let late = Failure::TOO_LATE;
@@ -152,26 +179,25 @@ impl Active {
                 }));
             });
         };
-        let Some(conversation) = conversation else {
-            return call();
-        };
-        match self.queues.get_mut(&conversation) {
-            Some(queue) => queue.push_back(Box::new(call)),
-            None => {
-                self.queues.insert(conversation, VecDeque::new());
-                call();
-            }
+        QueuedCall {
+            is_large: R::IS_LARGE,
+            call: Box::new(call),
         }
     }
 
     /// One request of the conversation was answered: the next one's turn.
-    pub(super) fn call_next(&mut self, conversation: ConversationId) {
+    pub(super) fn call_next(
+        &mut self,
+        conn: &mut Connection<'_>,
+        conversation: ConversationId,
+        room_at: usize,
+    ) {
         match self
             .queues
             .get_mut(&conversation)
             .and_then(VecDeque::pop_front)
         {
-            Some(call) => call(),
+            Some(call) => self.make(conn, call, room_at),
             None => {
                 self.queues.remove(&conversation);
             }

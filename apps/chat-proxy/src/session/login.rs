@@ -20,6 +20,7 @@ use nexus_rpc::{Call, CallOptions, RpcError};
 use prost::Message;
 
 use super::fetching::{self, Fetching};
+use super::large::LargeAnswers;
 use super::state::{Active, LoggingIn, State};
 use super::unauthenticated::TOO_MANY_UNAUTHENTICATED;
 use super::{Refusal, Session, Shared, TOO_MANY, ToSession, UNREADABLE};
@@ -336,6 +337,7 @@ impl Session {
             unacknowledged: BTreeMap::new(),
             queues: HashMap::new(),
             fetching: Fetching::default(),
+            large: LargeAnswers::default(),
             messages: self.shared.paces.take(user),
         });
         self.stop_expecting_login(conn);

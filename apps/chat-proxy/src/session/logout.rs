@@ -34,20 +34,24 @@ impl Session {
                     .directory
                     .remove(active.user.get(), active.session);
                 self.state = State::LoggingOut(active, logout);
-                return self.send_logout();
+                return self.send_logout(conn);
             }
         };
         self.state = State::LoggedIn(active);
         refuse_logout(conn, request_id, refused);
     }
 
-    /// Calls the service, once the requests made before the logout were answered.
-    pub(super) fn send_logout(&mut self) {
+    /// Calls the service, once the requests made before the logout were answered and the client has taken the answers: one
+    /// who has not logged in may not let as much wait.
+    pub(super) fn send_logout(&mut self, conn: &mut Connection<'_>) {
         let State::LoggingOut(active, logout) = &mut self.state else {
             return;
         };
         if self.in_flight > 0 || logout.sent {
             return;
+        }
+        if conn.output_bytes() > 0 {
+            return conn.notify_drained();
         }
         logout.sent = true;
         self.in_flight += 1;

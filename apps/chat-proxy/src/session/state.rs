@@ -12,6 +12,7 @@ use nexus_rpc::CallOptions;
 
 use super::SignOut;
 use super::fetching::Fetching;
+use super::large::LargeAnswers;
 use crate::delivery::{Arrival, Delivery};
 use crate::directory::SessionId;
 
@@ -62,11 +63,17 @@ pub(super) struct Active {
     /// in flight.
     pub(super) queues: HashMap<ConversationId, VecDeque<QueuedCall>>,
     pub(super) fetching: Fetching,
+    pub(super) large: LargeAnswers,
     /// What the user may send.
     pub(super) messages: Bucket,
 }
 
-type QueuedCall = Box<dyn FnOnce()>;
+/// A call to be made when its turn has come.
+pub(super) struct QueuedCall {
+    /// Its answer grows with what is stored.
+    pub(super) is_large: bool,
+    pub(super) call: Box<dyn FnOnce()>,
+}
 
 impl Active {
     /// Writes messages to the client.

@@ -6,6 +6,7 @@ mod delivering;
 mod fake;
 mod fake_rest;
 mod framing;
+mod large;
 mod late_work;
 mod lifecycle;
 mod limits;
