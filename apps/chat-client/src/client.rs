@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use chat_proto::conversation::{GroupId, UserId};
+use chat_proto::frame::RESPONSE_FRAME_BYTES_MIN;
 use crossbeam_channel::{Receiver, TrySendError};
 use nexus_net::{Error, LoopGroup, LoopHandle, TcpClient};
 
@@ -218,18 +219,18 @@ impl ChatClient {
         self.request(Request::DeleteGroup(group))
     }
 
-    /// The user's friends.
+    /// The user's friends, all of them, by id.
     pub fn friends(&self) -> Pending<Vec<Friend>> {
         self.request(Request::Friends)
     }
 
-    /// The user's groups.
+    /// The user's groups, all of them, by id and with all their members.
     pub fn groups(&self) -> Pending<Vec<Group>> {
         self.request(Request::Groups)
     }
 
-    /// Messages of a conversation, ascending from sequence `first` on; at most `count_max`, and at
-    /// most 500.
+    /// Messages of a conversation, ascending from sequence `first` on; at most `count_max`, at
+    /// most 500, and about a mebibyte: see [`HistoryPage`].
     pub fn history(
         &self,
         conversation: Conversation,
@@ -331,6 +332,9 @@ fn check(options: &ClientOptions) -> Result<(), &'static str> {
     }
     if options.silence_max <= options.heartbeat_interval {
         return Err("silence_max is not above heartbeat_interval");
+    }
+    if options.frame_bytes_max < RESPONSE_FRAME_BYTES_MIN {
+        return Err("frame_bytes_max has no room for the largest answer, 4 MiB");
     }
     if options.events_max == 0 || options.calls_max == 0 {
         return Err("events_max or calls_max is 0");

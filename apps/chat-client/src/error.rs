@@ -40,6 +40,8 @@ pub enum Operation {
     Friends,
     /// Listing groups.
     Groups,
+    /// Listing the members of a group.
+    Members,
     /// Reading a conversation's history.
     History,
 }

@@ -155,31 +155,42 @@ pub struct Group {
     pub name: String,
     /// What the group says of itself.
     pub description: String,
-    /// The members, the signed-in user among them.
+    /// The members by id, the signed-in user among them.
     pub members: Vec<Member>,
+    /// There are more, which could not be fetched before the answer was handed over: the connection was lost, or
+    /// [`ClientOptions::list_entries_max`](crate::ClientOptions::list_entries_max) was reached.
+    pub more_members: bool,
+}
+
+impl Member {
+    fn from_proto(member: &proto::GroupUser) -> Option<Self> {
+        Some(Self {
+            user: UserId::new(member.user_id)?,
+            name: text(&member.user_name),
+            presence: Presence::from_wire(&member.user_state),
+            role: if member.user_role == b"admin"[..] {
+                Role::Admin
+            } else {
+                Role::Member
+            },
+        })
+    }
+
+    pub(crate) fn list(list: Option<proto::GroupUserList>) -> Vec<Self> {
+        let members = list.unwrap_or_default().group_users;
+        members.iter().filter_map(Self::from_proto).collect()
+    }
 }
 
 impl Group {
     /// `None` for what is no group.
     pub(crate) fn from_proto(group: proto::Group) -> Option<Self> {
-        let members = group.group_user_list.unwrap_or_default().group_users;
-        let member = |member: &proto::GroupUser| {
-            Some(Member {
-                user: UserId::new(member.user_id)?,
-                name: text(&member.user_name),
-                presence: Presence::from_wire(&member.user_state),
-                role: if member.user_role == b"admin"[..] {
-                    Role::Admin
-                } else {
-                    Role::Member
-                },
-            })
-        };
         Some(Self {
             group: GroupId::new(group.group_id)?,
             name: text(&group.group_name),
             description: text(&group.group_description),
-            members: members.iter().filter_map(member).collect(),
+            members: Member::list(group.group_user_list),
+            more_members: group.more_members,
         })
     }
 
@@ -208,15 +219,20 @@ pub struct LoginSnapshot {
     pub name: String,
     /// The user's friends.
     pub friends: Vec<Friend>,
+    /// There are more friends, which could not be fetched: see [`Group::more_members`].
+    pub more_friends: bool,
     /// The user's groups.
     pub groups: Vec<Group>,
+    /// There are more groups, as well.
+    pub more_groups: bool,
     /// How many messages waited.
     pub waiting: usize,
     /// What the session can be resumed with; `None` from a server that knows no tokens.
     pub token: Option<SessionToken>,
 }
 
-/// A piece of a conversation's history.
+/// A piece of a conversation's history. It may have fewer messages than were asked for: an answer has at most about a
+/// mebibyte of them. The next piece begins behind the last one, until `last_sequence`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HistoryPage {
     /// Messages of all sides, ascending.
@@ -365,6 +381,8 @@ pub(crate) enum Answer {
     Group(Group),
     Friends(Vec<Friend>),
     Groups(Vec<Group>),
+    /// Of one group.
+    Members(Vec<Member>),
     History(HistoryPage),
 }
 

@@ -32,8 +32,12 @@ pub struct ClientOptions {
     /// How long a message that came too early waits for those before it, until they are fetched
     /// from the history. Default 200 ms.
     pub gap_delay: Duration,
-    /// The largest frame that is taken. A larger one ends the connection. Default 16 MiB.
+    /// The largest frame that is taken. A larger one ends the connection. Default 16 MiB, at least
+    /// [`RESPONSE_FRAME_BYTES_MIN`](chat_proto::frame::RESPONSE_FRAME_BYTES_MIN).
     pub frame_bytes_max: usize,
+    /// Friends, groups and members that one answer of [`ChatClient`](crate::ChatClient) may have. A longer list is an
+    /// error, and in the answers to a login and to a joining it is cut. Default 1,000,000.
+    pub list_entries_max: usize,
     /// Requests that may be unanswered at a time. More complete at once with
     /// [`ChatError::Busy`](crate::ChatError::Busy). Default 10,000.
     pub calls_max: usize,
@@ -56,6 +60,7 @@ impl Default for ClientOptions {
             ack_delay: Duration::from_millis(50),
             gap_delay: Duration::from_millis(200),
             frame_bytes_max: 16 << 20,
+            list_entries_max: 1_000_000,
             calls_max: 10_000,
             events_max: 10_000,
         }

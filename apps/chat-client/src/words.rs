@@ -84,6 +84,7 @@ pub(crate) fn operation(operation: Operation, language: Language) -> &'static st
         Operation::GroupChat => ("sending to a group", "向群组发送消息"),
         Operation::Friends => ("listing friends", "查看好友"),
         Operation::Groups => ("listing groups", "查看群组"),
+        Operation::Members => ("listing members", "查看群成员"),
         Operation::History => ("reading the history", "查看历史消息"),
     };
     language.pick(english, chinese)

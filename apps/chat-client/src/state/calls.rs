@@ -5,6 +5,7 @@ use std::time::Instant;
 use chat_proto::messages as proto;
 use prost::Message as _;
 
+use super::pages::Pages;
 use super::session::Session;
 use super::wire::{Effect, Request};
 use super::{Call, Completion, Origin, Output, Stage, State};
@@ -127,13 +128,33 @@ impl State {
             });
         }
         let result = result.map(|(answer, effect)| {
+            let more = matches!(effect, Effect::More);
             self.apply(now, effect);
-            answer
+            (answer, more)
         });
         match call.origin {
-            Origin::Application(completion) => self.complete(completion, result),
+            Origin::Application(completion) => match result {
+                Ok((answer, more)) => self.go_on_with(now, Pages::new(completion, answer, more)),
+                Err(error) => self.complete(completion, Err(error)),
+            },
+            Origin::Page(pages) => self.page_ended(now, &call.request, *pages, result),
             Origin::Resumption => {}
-            Origin::Fill(conversation, range) => self.filled(now, conversation, range, result),
+            Origin::Fill(conversation, range) => {
+                let result = result.map(|(answer, _)| answer);
+                self.filled(now, conversation, range, result);
+            }
+        }
+    }
+
+    /// A call ends without an answer.
+    pub(super) fn give_up(&mut self, origin: Origin, result: Result<Answer, ChatError>) {
+        match origin {
+            Origin::Application(completion) => self.complete(completion, result),
+            Origin::Page(pages) => {
+                let error = result.err().unwrap_or(ChatError::Disconnected);
+                self.end_pages(*pages, error);
+            }
+            Origin::Resumption | Origin::Fill(..) => {}
         }
     }
 

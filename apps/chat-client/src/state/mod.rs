@@ -21,6 +21,7 @@
 
 mod calls;
 mod lanes;
+mod pages;
 mod session;
 mod sync;
 mod window;
@@ -42,6 +43,7 @@ use chat_proto::messages as proto;
 use prost::Message as _;
 
 use self::lanes::Lane;
+use self::pages::Pages;
 use self::session::{Me, Session};
 use self::window::Window;
 pub(crate) use self::wire::{Password, Request};
@@ -96,6 +98,8 @@ pub(crate) struct State {
     lanes: HashMap<Conversation, Lane>,
     /// When which lane tries again.
     retries: BTreeSet<(Instant, Conversation)>,
+    /// Pages of lists that are asked for again, and when.
+    waiting_pages: Vec<(Instant, Pages)>,
     next_id: u64,
     outputs: VecDeque<Output>,
     events: VecDeque<Event>,
@@ -145,6 +149,8 @@ enum Origin {
     Resumption,
     /// A gap in a conversation, asked for from here on, so many.
     Fill(Conversation, (u64, u32)),
+    /// The application wants all of a list, and has to wait for this page of it.
+    Page(Box<Pages>),
 }
 
 impl State {
@@ -170,6 +176,7 @@ impl State {
             unsent: VecDeque::new(),
             lanes: HashMap::new(),
             retries: BTreeSet::new(),
+            waiting_pages: Vec::new(),
             next_id: 1,
             outputs: VecDeque::new(),
             events: VecDeque::new(),
@@ -311,6 +318,7 @@ impl State {
             self.ack_at,
             self.resume_at,
             self.retries.first().map(|&(at, _)| at),
+            self.waiting_pages.iter().map(|&(at, _)| at).min(),
         ]
         .into_iter()
         .flatten()
@@ -332,6 +340,7 @@ impl State {
             self.resume(now);
         }
         self.retry(now);
+        self.retry_pages(now);
         while let Some(&(at, conversation)) = self.fills.first()
             && at <= now
         {
@@ -363,10 +372,9 @@ impl State {
         self.unsent.clear();
         self.clear_lanes();
         for (_, call) in std::mem::take(&mut self.calls) {
-            if let Origin::Application(completion) = call.origin {
-                self.complete(completion, Err(ChatError::Disconnected));
-            }
+            self.give_up(call.origin, Err(ChatError::Disconnected));
         }
+        self.end_waiting_pages(&ChatError::Disconnected);
     }
 
     pub(crate) fn poll_output(&mut self) -> Option<Output> {

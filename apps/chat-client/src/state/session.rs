@@ -177,6 +177,7 @@ impl State {
         self.resume_at = None;
         self.stop_sync();
         self.clear_lanes();
+        self.end_waiting_pages(error);
         self.retain_calls(|call| {
             let stays = match &call.request {
                 request if request.is_login() => call.stage == Stage::Unsent,
@@ -200,6 +201,7 @@ impl State {
         self.resume_at = None;
         self.stop_sync();
         self.clear_lanes();
+        self.end_waiting_pages(&ChatError::Disconnected);
         let lasts = self.me.is_some();
         self.retain_calls(|call| match (&call.request, call.stage) {
             (Request::Logout, Stage::Sent) => Some(Ok(Answer::Done)),
@@ -226,9 +228,7 @@ impl State {
                 }
                 Some(result) => {
                     self.deadlines.remove(&(call.deadline, id));
-                    if let Origin::Application(completion) = call.origin {
-                        self.complete(completion, result);
-                    }
+                    self.give_up(call.origin, result);
                 }
             }
         }

@@ -50,7 +50,7 @@ impl State {
 
     pub(super) fn apply(&mut self, now: Instant, effect: Effect) {
         match effect {
-            Effect::None => {}
+            Effect::None | Effect::More => {}
             Effect::SignedIn(list) => self.begin_sync(now, list),
             Effect::SignedOut => self.end_session(&signed_out(String::new())),
             Effect::Left(group) => {

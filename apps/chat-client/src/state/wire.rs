@@ -10,8 +10,8 @@ use prost::{DecodeError, Message as _};
 
 use crate::model::{Answer, incomplete, text};
 use crate::{
-    ChatError, Conversation, Friend, Group, HistoryPage, LoginSnapshot, Message, Operation, Sent,
-    SessionToken, Who,
+    ChatError, Conversation, Friend, Group, HistoryPage, LoginSnapshot, Member, Message, Operation,
+    Sent, SessionToken, Who,
 };
 
 /// What the application, or the state itself, asks of the server.
@@ -51,7 +51,16 @@ pub(crate) enum Request {
         time: String,
     },
     Friends,
+    /// Those after this one.
+    MoreFriends(UserId),
     Groups,
+    /// Those after this one.
+    MoreGroups(GroupId),
+    /// The members after this one.
+    Members {
+        group: GroupId,
+        after: Option<UserId>,
+    },
     History {
         conversation: Conversation,
         first: u64,
@@ -73,6 +82,8 @@ impl fmt::Debug for Password {
 #[derive(Debug)]
 pub(super) enum Effect {
     None,
+    /// There is more of the list.
+    More,
     /// A message of the user's own has this place.
     Own(Conversation, u64),
     /// The user is a member from this place on.
@@ -104,8 +115,9 @@ impl Request {
                 Conversation::Friend(_) => Operation::FriendChat,
                 Conversation::Group(_) => Operation::GroupChat,
             },
-            Self::Friends => Operation::Friends,
-            Self::Groups => Operation::Groups,
+            Self::Friends | Self::MoreFriends(_) => Operation::Friends,
+            Self::Groups | Self::MoreGroups(_) => Operation::Groups,
+            Self::Members { .. } => Operation::Members,
             Self::History { .. } => Operation::History,
         }
     }
@@ -128,6 +140,7 @@ impl Request {
             Operation::GroupChat => (Id::GROUP_CHAT, Id::GROUP_CHAT_ANSWER),
             Operation::Friends => (Id::FETCH_FRIENDS, Id::FETCH_FRIENDS_ANSWER),
             Operation::Groups => (Id::FETCH_GROUPS, Id::FETCH_GROUPS_ANSWER),
+            Operation::Members => (Id::FETCH_GROUP_MEMBERS, Id::FETCH_GROUP_MEMBERS_ANSWER),
             Operation::History => (Id::FETCH_HISTORY, Id::FETCH_HISTORY_ANSWER),
         }
     }
@@ -272,14 +285,14 @@ impl Request {
                     .encode_to_vec(),
                 }
             }
-            Self::Friends => proto::FetchFriendsRequest {
+            Self::Friends => fetch_friends(user_id, 0).encode_to_vec(),
+            Self::MoreFriends(after) => fetch_friends(user_id, after.get()).encode_to_vec(),
+            Self::Groups => fetch_groups(user_id, 0).encode_to_vec(),
+            Self::MoreGroups(after) => fetch_groups(user_id, after.get()).encode_to_vec(),
+            Self::Members { group, after } => proto::FetchGroupMembersRequest {
                 user_id,
-                ..Default::default()
-            }
-            .encode_to_vec(),
-            Self::Groups => proto::FetchGroupsRequest {
-                user_id,
-                ..Default::default()
+                group_id: group.get(),
+                after_user_id: after.map_or(0, UserId::get),
             }
             .encode_to_vec(),
             Self::History {
@@ -402,13 +415,20 @@ impl Request {
                 };
                 (Answer::Sent(sent), Effect::Own(*to, sent.sequence))
             }
-            Self::Friends => {
-                let friends = Friend::list(answer!(FetchFriendsResponse).friend_list);
-                (Answer::Friends(friends), Effect::None)
+            Self::Friends | Self::MoreFriends(_) => {
+                let answer = answer!(FetchFriendsResponse);
+                let friends = Friend::list(answer.friend_list);
+                (Answer::Friends(friends), more(answer.more))
             }
-            Self::Groups => {
-                let groups = Group::list(answer!(FetchGroupsResponse).group_list);
-                (Answer::Groups(groups), Effect::None)
+            Self::Groups | Self::MoreGroups(_) => {
+                let answer = answer!(FetchGroupsResponse);
+                let groups = Group::list(answer.group_list);
+                (Answer::Groups(groups), more(answer.more))
+            }
+            Self::Members { .. } => {
+                let answer = answer!(FetchGroupMembersResponse);
+                let members = Member::list(answer.group_user_list);
+                (Answer::Members(members), more(answer.more))
             }
             Self::History { conversation, .. } => {
                 let answer = answer!(FetchHistoryResponse);
@@ -430,6 +450,27 @@ impl Request {
     }
 }
 
+fn fetch_friends(user_id: i32, after_friend_id: i32) -> proto::FetchFriendsRequest {
+    proto::FetchFriendsRequest {
+        user_id,
+        after_friend_id,
+    }
+}
+
+fn fetch_groups(user_id: i32, after_group_id: i32) -> proto::FetchGroupsRequest {
+    proto::FetchGroupsRequest {
+        user_id,
+        after_group_id,
+    }
+}
+
+fn more(more: bool) -> Effect {
+    match more {
+        true => Effect::More,
+        false => Effect::None,
+    }
+}
+
 fn signed_in(
     user: UserId,
     token: Option<SessionToken>,
@@ -441,7 +482,9 @@ fn signed_in(
         user,
         name: text(&answer.user.unwrap_or_default().user_name),
         friends: Friend::list(answer.friend_list),
+        more_friends: answer.more_friends,
         groups: Group::list(answer.group_list),
+        more_groups: answer.more_groups,
         waiting: list.len(),
         token,
     };

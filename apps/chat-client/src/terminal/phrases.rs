@@ -123,11 +123,13 @@ pub(crate) fn friend(friend: &Friend, language: Language) -> String {
     format!("{} ({}) {state}", friend.name, friend.user)
 }
 
+/// The members of a group that have room in a line that people read.
+const MEMBERS_SHOWN: usize = 50;
+
 /// A group as a line.
 pub(crate) fn group(group: &Group, language: Language) -> String {
-    let members: Vec<String> = group
-        .members
-        .iter()
+    let shown = group.members.iter().take(MEMBERS_SHOWN);
+    let mut members: Vec<String> = shown
         .map(|member| {
             let state = presence(member.presence, language);
             let admin = match member.role {
@@ -137,6 +139,15 @@ pub(crate) fn group(group: &Group, language: Language) -> String {
             format!("{} ({}) {state}{admin}", member.name, member.user)
         })
         .collect();
+    let hidden = group.members.len().saturating_sub(MEMBERS_SHOWN);
+    if hidden > 0 || group.more_members {
+        members.push(match (language, group.more_members) {
+            (Language::English, false) => format!("and {hidden} more"),
+            (Language::English, true) => "and more".to_owned(),
+            (Language::Chinese, false) => format!("另有 {hidden} 人"),
+            (Language::Chinese, true) => "等".to_owned(),
+        });
+    }
     let description = match group.description.as_str() {
         "" => String::new(),
         description => format!(" - {description}"),

@@ -1,9 +1,10 @@
 //! Carries commands out.
 
+use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chat_client::{ChatClient, ChatError, Conversation, Language, Pending, Status};
+use chat_client::{ChatClient, ChatError, Conversation, Language, Message, Pending, Status};
 
 use super::command::{self, Menu, Verb, split_word};
 use super::feed::Feed;
@@ -302,15 +303,36 @@ impl Session {
             .answer(self.client.history(conversation, 1, 1))?
             .last_sequence;
         let first = last.saturating_sub(u64::from(count) - 1).max(1);
-        let page = self.answer(self.client.history(conversation, first, count))?;
+        let messages = self.messages(conversation, first..=last)?;
         let kind = self.screen.kind();
         let lines: Vec<String> = {
             let names = self.feed.names();
             let line = |message| phrases::message(message, &names, kind, self.language);
-            page.messages.iter().map(line).collect()
+            messages.iter().map(line).collect()
         };
         self.list(lines.into_iter());
         Ok(())
+    }
+
+    /// All messages of a stretch, which may take several pages.
+    fn messages(
+        &self,
+        conversation: Conversation,
+        mut stretch: RangeInclusive<u64>,
+    ) -> Result<Vec<Message>, Failure> {
+        let mut messages: Vec<Message> = Vec::new();
+        while !stretch.is_empty() {
+            let (first, last) = (*stretch.start(), *stretch.end());
+            let count =
+                u32::try_from(last - first).map_or(u32::MAX, |count| count.saturating_add(1));
+            let page = self.answer(self.client.history(conversation, first, count))?;
+            let Some(read) = page.messages.last().map(|message| message.sequence) else {
+                break;
+            };
+            messages.extend(page.messages);
+            stretch = read.saturating_add(1)..=last;
+        }
+        Ok(messages)
     }
 
     fn wait(&self, rest: &str) -> Result<(), Failure> {

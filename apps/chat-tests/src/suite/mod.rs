@@ -5,6 +5,7 @@ mod accounts;
 mod friends;
 mod groups;
 mod offline;
+mod pages;
 mod protocol;
 mod resuming;
 
@@ -62,6 +63,11 @@ pub const CASES: &[Case] = &[
         groups::group_messages_reach_every_other_member,
     ),
     ("the_newer_login_wins", accounts::the_newer_login_wins),
+    (
+        "the_longest_messages_come_in_pages",
+        pages::the_longest_messages_come_in_pages,
+    ),
+    ("lists_come_in_pages", pages::lists_come_in_pages),
     (
         "a_session_goes_on_at_another_proxy",
         resuming::a_session_goes_on_at_another_proxy,

@@ -1,6 +1,7 @@
 //! One behaviour each. Any order of everything: see [`super::properties`].
 
 mod messages;
+mod pages;
 mod requests;
 mod sessions;
 
