@@ -13,6 +13,7 @@
 //! | `circuit` | what stands before a service's own dependencies: [`Circuit`] |
 //! | `policy` | what a channel decides: balancing, isolation, retries, backup requests; pure |
 //! | [`http`] | HTTP/1.1, the bytes: requests read, answers written; no socket, no page |
+//! | [`json`] | JSON as messages, by their descriptors |
 //! | `bounds` | what time-outs and limits come to |
 //!
 //! Services are defined in `.proto` files; nexus-rpc-build, called from a `build.rs`, makes a trait
@@ -95,6 +96,7 @@ mod client;
 mod current;
 pub mod error;
 pub mod http;
+pub mod json;
 mod metadata;
 mod policy;
 pub mod registry;

@@ -5,7 +5,7 @@ use prost::Message;
 use prost_reflect::{DescriptorPool, DynamicMessage, MessageDescriptor};
 
 use crate::service::{MethodDescriptor, ServiceDescriptor};
-use crate::{ErrorCode, RpcError};
+use crate::{ErrorCode, RpcError, json};
 
 /// The messages of one method.
 #[derive(Debug, Clone)]
@@ -50,10 +50,7 @@ impl JsonMapping {
         if json.trim_ascii().is_empty() {
             return Ok(Bytes::new());
         }
-        let mut deserializer = serde_json::Deserializer::from_slice(json);
-        let message = DynamicMessage::deserialize(self.request.clone(), &mut deserializer);
-        let message = message.and_then(|message| deserializer.end().map(|()| message));
-        match message {
+        match json::read(&self.request, json) {
             Ok(message) => Ok(Bytes::from(message.encode_to_vec())),
             Err(error) => {
                 let what = format!("the body is no {}: {error}", self.request.full_name());

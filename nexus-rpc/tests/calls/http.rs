@@ -149,6 +149,7 @@ fn a_failed_call_has_the_status_and_says_code_name_and_text() {
         ("Inline", r#"{"text": 1}"#, 400, 1003),
         ("Inline", r#"{"txet": "a"}"#, 400, 1003),
         ("Inline", r#"{"text": "a"} x"#, 400, 1003),
+        ("Inline", r#"{"text": "a", "text": "b"}"#, 400, 1003),
         ("Nothing", "{}", 404, 1002),
     ];
     for (method, json, status, code) in failures {

@@ -8,6 +8,7 @@ use std::fmt::Display;
 use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
+use nexus_rpc::json;
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions,
@@ -200,7 +201,7 @@ impl Types {
 }
 
 /// The encoded message that the JSON means.
-pub(crate) fn encode(descriptor: MessageDescriptor, json: &str) -> Result<Bytes, Failure> {
+pub(crate) fn encode(descriptor: MessageDescriptor, text: &str) -> Result<Bytes, Failure> {
     let name = descriptor.full_name().to_owned();
     let wrong = |error: serde_json::Error| {
         Failure::new(
@@ -208,9 +209,7 @@ pub(crate) fn encode(descriptor: MessageDescriptor, json: &str) -> Result<Bytes,
             format!("`nexus-rpc describe {name}` shows its fields"),
         )
     };
-    let mut reader = serde_json::Deserializer::from_str(json);
-    let message = DynamicMessage::deserialize(descriptor, &mut reader).map_err(wrong)?;
-    reader.end().map_err(wrong)?;
+    let message = json::read(&descriptor, text.as_bytes()).map_err(wrong)?;
     Ok(message.encode_to_vec().into())
 }
 
