@@ -39,7 +39,7 @@ pub(crate) fn run(global: &Global, args: &Call) -> Result<(), Failure> {
         match result {
             Ok(reply) => show(&target, args, reply)?,
             Err(error) => {
-                let failure = Failure::call(&target.name, &error);
+                let failure = target.failure(&error);
                 if args.repeat > 1 {
                     eprintln!("{failure}");
                 }

@@ -8,6 +8,7 @@ use nexus_rpc::registry::{self, Provider, Registry, Watch};
 
 use crate::args::Global;
 use crate::failure::Failure;
+use crate::reach;
 
 /// A watch's function, of a list of `T`.
 type OnList<T> = Box<dyn Fn(&[T]) + Send + Sync>;
@@ -83,10 +84,24 @@ impl Directory {
             let _ = tell.send(list.to_vec());
         }));
         told.recv_timeout(self.timeout).map_err(|_| {
-            Failure::new(
-                format!("{} does not answer within {:?}", self.url, self.timeout),
-                "see whether ZooKeeper runs there, or name another with --registry or NEXUS_REGISTRY",
-            )
+            let what = format!("{} does not answer within {:?}", self.url, self.timeout);
+            match self
+                .hosts()
+                .find_map(|host| reach::unreachable(host, self.timeout))
+            {
+                Some(trouble) => trouble.of(what),
+                None => Failure::new(what, "see whether ZooKeeper runs there"),
+            }
+            .or("name another registry with --registry or NEXUS_REGISTRY")
         })
+    }
+
+    /// The addresses in the URL, host:port.
+    fn hosts(&self) -> impl Iterator<Item = &str> {
+        let behind = self.url.split_once("://").map_or("", |(_, behind)| behind);
+        let hosts = behind.split('/').next().unwrap_or_default();
+        // Behind the credentials, whose place the URL still shows.
+        let hosts = hosts.rsplit('@').next().unwrap_or_default();
+        hosts.split(',').filter(|host| !host.is_empty())
     }
 }

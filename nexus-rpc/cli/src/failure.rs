@@ -19,6 +19,21 @@ impl Failure {
         Self { what, next }
     }
 
+    /// Without what to do next.
+    pub(crate) fn what(&self) -> &str {
+        &self.what
+    }
+
+    /// The same, as the cause of `what`.
+    pub(crate) fn of(self, what: impl fmt::Display) -> Self {
+        Self::new(format!("{what}: {}", self.what), self.next)
+    }
+
+    /// With something else that can be done.
+    pub(crate) fn or(self, next: &str) -> Self {
+        Self::new(self.what, format!("{}, or {next}", self.next))
+    }
+
     /// A call that failed.
     pub(crate) fn call(method: &MethodName, error: &RpcError) -> Self {
         let next = advice(method, error.code());

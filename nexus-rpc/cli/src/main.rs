@@ -7,6 +7,7 @@
 //! | `types` | the messages of a service, known only now: from a provider or from `.proto` files |
 //! | `target` | a method ready to be called: its types, its channel |
 //! | `tls` | TLS to providers, for their calls and their pages |
+//! | `reach` | why a provider cannot be reached |
 //! | `list`, `describe`, `call`, `press` | one command each |
 //! | `failure` | what goes wrong, and what to do next |
 //!
@@ -19,6 +20,7 @@ mod directory;
 mod failure;
 mod list;
 mod press;
+mod reach;
 mod target;
 mod tls;
 mod types;

@@ -4,17 +4,26 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use nexus_net::LoopGroup;
-use nexus_rpc::{ChannelOptions, Credentials, Execution, MethodDescriptor, RawMessage, RpcChannel};
+use nexus_rpc::registry::Provider;
+use nexus_rpc::{
+    ChannelOptions, Credentials, ErrorCode, Execution, MethodDescriptor, RawMessage, RpcChannel,
+    RpcError,
+};
 use prost_reflect::prost_types::method_options::IdempotencyLevel;
 
 use crate::args::{Global, MethodName, TypeSource};
 use crate::directory::Directory;
 use crate::failure::Failure;
+use crate::reach;
 use crate::tls::Tls;
 use crate::types::{self, Types};
+
+/// Of many providers that cannot be reached, so many are asked for the cause, one after the other.
+const PROBED_MAX: usize = 3;
 
 /// What a method is called with.
 pub(crate) struct Target {
@@ -24,6 +33,8 @@ pub(crate) struct Target {
     /// With the types of its messages.
     pub(crate) types: prost_reflect::MethodDescriptor,
     directory: Directory,
+    tls: Option<Tls>,
+    timeout: Duration,
 }
 
 impl Target {
@@ -39,6 +50,8 @@ impl Target {
             method: leaked(&types),
             types,
             directory,
+            tls: Tls::of(&global.tls)?,
+            timeout: global.timeout,
         })
     }
 
@@ -79,22 +92,58 @@ impl Target {
         let options = ChannelOptions {
             timeout: global.timeout,
             credentials: credentials.map(|text| Arc::new(Authorization(text.into())) as Arc<_>),
-            tls: Tls::of(&global.tls)?.map(|tls| tls.calls),
+            tls: self.tls.as_ref().map(|tls| tls.calls.clone()),
             ..options
         };
         let channel = RpcChannel::new(self.directory.registry(), Arc::new(loops), options);
         if !channel.wait_ready(service, global.timeout) {
             let addresses: Vec<String> = providers.iter().map(|p| p.address.to_string()).collect();
-            return Err(Failure::new(
-                format!(
-                    "no provider of {service} can be reached within {:?}: tried {}",
-                    global.timeout,
-                    addresses.join(", ")
+            let what = format!(
+                "no provider of {service} can be reached within {:?}: tried {}",
+                global.timeout,
+                addresses.join(", ")
+            );
+            return Err(match self.trouble(&providers) {
+                Some(trouble) => trouble.of(what),
+                None => Failure::new(
+                    what,
+                    "see whether it runs there and is reached from here (firewall, container network)",
                 ),
-                "see whether it runs there and is reached from here (firewall, container network)",
-            ));
+            });
         }
         Ok(channel)
+    }
+
+    /// A call that failed; on the way to its provider, with the cause if one is found there.
+    pub(crate) fn failure(&self, error: &RpcError) -> Failure {
+        let failure = Failure::call(&self.name, error);
+        let on_the_way = matches!(
+            error.code(),
+            ErrorCode::HOST_DOWN
+                | ErrorCode::CONNECTION_FAILED
+                | ErrorCode::CONNECTION_CLOSED
+                | ErrorCode::TLS
+        );
+        let providers = || self.directory.some_providers(self.method.service).ok();
+        match on_the_way
+            .then(providers)
+            .flatten()
+            .and_then(|all| self.trouble(&all))
+        {
+            Some(trouble) => trouble.of(failure.what()),
+            None => failure,
+        }
+    }
+
+    /// The first cause that is found why one of the providers cannot be called.
+    fn trouble(&self, providers: &[Provider]) -> Option<Failure> {
+        providers.iter().take(PROBED_MAX).find_map(|provider| {
+            reach::trouble(
+                &provider.address.to_string(),
+                self.tls.as_ref(),
+                self.timeout,
+            )
+        })
     }
 }
 

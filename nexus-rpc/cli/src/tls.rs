@@ -7,6 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use nexus_net::{ClientPemFiles, ClientTls};
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
 use ureq::config::Config;
 use ureq::http::Uri;
 use ureq::http::uri::InvalidUri;
@@ -24,6 +26,10 @@ use crate::target::read_file;
 pub(crate) struct Tls {
     /// For a channel.
     pub(crate) calls: ClientTls,
+    /// The same, for a handshake of our own.
+    config: Arc<ClientConfig>,
+    server_name: ServerName<'static>,
+    /// As it stands in a URL.
     name: String,
     roots: RootCerts,
     identity: Option<ClientCert>,
@@ -64,14 +70,23 @@ impl Tls {
             identity: identity.clone(),
             ..ClientPemFiles::default()
         };
-        let calls = ClientTls::from_pem(&pem, name).map_err(|error| {
+        let unusable = |error: String| {
             Failure::new(
-                error.to_string(),
+                error,
                 "check --tls-ca, --tls-cert and --tls-key (PEM files) and --tls-name (a DNS name or an IP address)",
             )
-        })?;
+        };
+        let config = pem
+            .client_config()
+            .map_err(|error| unusable(error.to_string()))?;
+        let calls = ClientTls::new(Arc::clone(&config), name)
+            .map_err(|error| unusable(error.to_string()))?;
+        let server_name = ServerName::try_from(name.clone())
+            .map_err(|error| unusable(format!("{name}: {error}")))?;
         Ok(Some(Self {
             calls,
+            config,
+            server_name,
             name: match name.contains(':') {
                 true => format!("[{name}]"),
                 false => name.clone(),
@@ -95,7 +110,21 @@ impl Tls {
         Ok((agent, url))
     }
 
-    pub(crate) fn config(&self) -> TlsConfig {
+    pub(crate) fn config(&self) -> Arc<ClientConfig> {
+        Arc::clone(&self.config)
+    }
+
+    pub(crate) fn server_name(&self) -> ServerName<'static> {
+        self.server_name.clone()
+    }
+
+    /// Whether this side has a certificate, should it be asked for one.
+    pub(crate) fn shows_certificate(&self) -> bool {
+        self.identity.is_some()
+    }
+
+    /// For an agent.
+    pub(crate) fn for_pages(&self) -> TlsConfig {
         TlsConfig::builder()
             .provider(TlsProvider::Rustls)
             .root_certs(self.roots.clone())

@@ -85,7 +85,7 @@ pub(crate) fn run(global: &Global, args: &Press) -> Result<(), Failure> {
         false => print(&report.table())?,
     }
     match tally.only_error() {
-        Some(error) => Err(Failure::call(&target.name, error)),
+        Some(error) => Err(target.failure(error)),
         None => Ok(()),
     }
 }

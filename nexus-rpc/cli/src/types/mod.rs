@@ -20,6 +20,7 @@ use ureq::typestate::AgentScope;
 use crate::args::{Global, MethodName, TypeSource};
 use crate::directory::Directory;
 use crate::failure::Failure;
+use crate::reach;
 use crate::tls::Tls;
 
 /// Descriptors may take so many bytes; a provider that sends more is not believed.
@@ -93,11 +94,11 @@ impl Types {
     pub(crate) fn of_provider(address: &str, global: &Global) -> Result<Self, Failure> {
         match Tls::of(&global.tls)? {
             Some(tls) => {
-                let config = fetching(global).tls_config(tls.config()).build();
+                let config = fetching(global).tls_config(tls.for_pages()).build();
                 let (agent, url) = tls
                     .agent(config, address, PAGE)
                     .map_err(|error| untold(address, error))?;
-                Self::fetch(&agent, &url, address, global)
+                Self::fetch(&agent, &url, address, Some(&tls), global)
             }
             None => Self::of_pages(address, global),
         }
@@ -106,20 +107,28 @@ impl Types {
     /// The same from its inner port, which speaks no TLS.
     fn of_pages(address: &str, global: &Global) -> Result<Self, Failure> {
         let agent = fetching(global).build().into();
-        Self::fetch(&agent, &format!("http://{address}{PAGE}"), address, global)
+        let url = format!("http://{address}{PAGE}");
+        Self::fetch(&agent, &url, address, None, global)
     }
 
     fn fetch(
         agent: &ureq::Agent,
         url: &str,
         address: &str,
+        tls: Option<&Tls>,
         global: &Global,
     ) -> Result<Self, Failure> {
         let mut request = agent.get(url);
         if let Some(authorization) = &global.authorization {
             request = request.header("authorization", authorization);
         }
-        let mut response = request.call().map_err(|error| untold(address, error))?;
+        let mut response =
+            request
+                .call()
+                .map_err(|error| match reach::trouble(address, tls, global.timeout) {
+                    Some(trouble) => trouble.of(format!("{address} does not tell its types")),
+                    None => untold(address, error),
+                })?;
         let status = response.status();
         if status.as_u16() == 401 || status.as_u16() == 403 {
             return Err(Failure::new(

@@ -154,6 +154,12 @@ fn a_request_that_is_no_such_message_is_not_sent() {
         (r#"{"count": "many"}"#, "column 16"),
         (r#"{"count": 1} {}"#, "trailing"),
         ("{", "EOF"),
+        (r#"{"count": 1, "count": 2}"#, "\"count\" stands twice"),
+        (
+            r#"{"shelf": {"number": 1, "number": 1}}"#,
+            "\"number\" stands twice",
+        ),
+        (r#"{"discounts": {"a": 1, "a": 2}}"#, "\"a\" stands twice"),
     ] {
         let complaint = call(&shop, &["shop.Shop/Price", request]).complained();
         assert!(
@@ -213,7 +219,8 @@ fn a_provider_that_cannot_be_reached_is_named() {
         complaint.contains(&format!("{address} does not tell its types")),
         "{complaint}"
     );
-    assert!(complaint.contains("--proto FILE"), "{complaint}");
+    assert!(complaint.contains("connection refused"), "{complaint}");
+    assert!(complaint.contains("start the provider"), "{complaint}");
 }
 
 #[test]

@@ -106,6 +106,7 @@ fn a_registry_that_is_away_is_named() {
         complaint.contains(&format!("{url} does not answer")),
         "{complaint}"
     );
+    assert!(complaint.contains("connection refused"), "{complaint}");
 }
 
 #[test]
