@@ -21,7 +21,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let registry = registry::open("list://127.0.0.1:9100")?; // or zookeeper://host:port/nexus
     let loops = Arc::new(LoopGroup::start("rpc", 2)?);
 
-    let mut provider = RpcProvider::builder()
+    let _provider = RpcProvider::builder()
         .service(EchoServiceServer::new(Echo))
         .registry(Arc::clone(&registry))
         .loops(Arc::clone(&loops))
@@ -34,6 +34,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     let reply = client.echo(&EchoRequest { message }).wait()?;
     println!("{}", reply.message.message);
 
-    provider.drain(Duration::from_secs(5));
-    Ok(())
+    // Serves until Ctrl-C; `RpcProvider::drain` would first let calls in work end.
+    loop {
+        std::thread::park();
+    }
 }

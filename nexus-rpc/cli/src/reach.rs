@@ -173,7 +173,8 @@ fn answers_http(address: &str, patience: Duration) -> bool {
 
 fn refusal(why: &CertificateError, tls: &Tls) -> String {
     match why {
-        CertificateError::UnknownIssuer => {
+        // The second is another authority of the same name.
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "nobody in the file of --tls-ca has signed it".to_owned()
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
@@ -185,7 +186,7 @@ fn refusal(why: &CertificateError, tls: &Tls) -> String {
 
 fn advice(why: &CertificateError) -> &'static str {
     match why {
-        CertificateError::UnknownIssuer => {
+        CertificateError::UnknownIssuer | CertificateError::BadSignature => {
             "give the certificate of the authority that signed the provider's: --tls-ca FILE"
         }
         CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {

@@ -32,8 +32,10 @@ pub(crate) const NGINX_STREAM: Requirement = Requirement::new(
     "/usr/lib/nginx/modules/ngx_stream_module.so",
     "libnginx-mod-stream",
 );
+/// For the commands of the README.
+pub(crate) const CURL: Requirement = Requirement::new("curl", "curl");
 
-const ALL: [Requirement; 11] = [
+const ALL: [Requirement; 12] = [
     MARIADBD,
     MARIADB_INSTALL_DB,
     MARIADB,
@@ -45,6 +47,7 @@ const ALL: [Requirement; 11] = [
     SLF4J_JAR,
     NGINX,
     NGINX_STREAM,
+    CURL,
 ];
 
 /// Where programs are looked for beside `PATH`: servers live in the `sbin` folders, which an

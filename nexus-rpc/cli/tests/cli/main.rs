@@ -4,6 +4,7 @@ mod call;
 mod describe;
 mod list;
 mod press;
+mod readme;
 mod support;
 mod tls;
 mod types;

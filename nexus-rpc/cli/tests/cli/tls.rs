@@ -5,7 +5,7 @@ use std::path::PathBuf;
 
 use nexus_net::{PemFiles, ServerTls};
 use nexus_rpc::ProviderOptions;
-use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
+use rcgen::{BasicConstraints, CertificateParams, DnType, IsCa, Issuer, KeyPair};
 use tempfile::TempDir;
 
 use crate::support::{Provider, Ran, program, run, shop_proto};
@@ -22,6 +22,7 @@ impl Certificates {
             let key = KeyPair::generate().expect("a key");
             let mut params = CertificateParams::default();
             params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+            params.distinguished_name.push(DnType::CommonName, name);
             let certificate = params.self_signed(&key).expect("signed");
             fs::write(file(name), certificate.pem()).expect("written");
             Issuer::new(params, key)
