@@ -303,7 +303,7 @@ impl Raw {
             // Frames and buffers beyond a gibibyte are a slip of the pen.
             let bytes = usize::try_from(size.as_u64()).ok();
             let bytes = bytes.filter(|bytes| (1..=1 << 30).contains(bytes));
-            problems.require(key, bytes.is_some(), "expected 1B to 1GiB");
+            problems.require(key, bytes.is_some(), "expected 1 B to 1 GiB");
             bytes.unwrap_or(1)
         };
         let options = ProxyOptions {

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use chat_bus::{Bus, BusError, LoginPolicy, RedisBus, RedisConfig, RedisTls};
 use chat_node::cluster::ClusterSection;
-use chat_node::config::{self, Address, ConfigError, Problems};
+use chat_node::config::{self, Address, ByteSize, ConfigError, Problems};
 use chat_node::reload::Reload;
 use chat_node::tls;
 use chat_store::{MySqlOptions, MySqlStore, MySqlTls, SqliteStore, Store};
@@ -85,7 +85,7 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
     options.provider.worker_queue_max = raw.limits.worker_queue;
     options.group_members_max = raw.limits.group_members;
     options.writer.queue_max = raw.limits.unstored_messages;
-    options.writer.queue_bytes_max = raw.limits.unstored_bytes;
+    options.writer.queue_bytes_max = bytes(raw.limits.unstored_bytes);
     options.writer.batch_max = raw.limits.batch_messages;
     options.writer.commit_interval = raw.limits.commit_interval;
     raw.clients.check(&mut problems);
@@ -113,8 +113,8 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
     }
     problems.require(
         "limits.unstored_bytes",
-        raw.limits.unstored_bytes >= UNSTORED_BYTES_MIN,
-        "expected at least 1048576",
+        options.writer.queue_bytes_max >= UNSTORED_BYTES_MIN,
+        "expected at least 1 MiB",
     );
     problems.require(
         "limits.commit_interval",
@@ -180,6 +180,7 @@ pub fn load(file: &Path) -> Result<Node, ConfigError> {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(deny_unknown_fields)]
 struct Raw {
     server: RawServer,
@@ -201,6 +202,7 @@ struct Raw {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(deny_unknown_fields)]
 struct RawServer {
     listen: Address,
@@ -220,6 +222,7 @@ struct RawServer {
 }
 
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(rename_all = "kebab-case")]
 enum Policy {
     #[default]
@@ -228,6 +231,7 @@ enum Policy {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(deny_unknown_fields)]
 struct RawStore {
     url: String,
@@ -243,10 +247,11 @@ struct RawStore {
     #[serde(with = "config::duration", default = "one_second")]
     stalled_after: Duration,
     #[serde(default = "cache_bytes")]
-    cache_bytes: usize,
+    cache_bytes: ByteSize,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(deny_unknown_fields)]
 struct RawRedis {
     url: String,
@@ -262,24 +267,27 @@ struct RawRedis {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(deny_unknown_fields)]
 struct RawRegistry {
     url: String,
 }
 
 #[derive(Deserialize, Default)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(deny_unknown_fields, default)]
 struct RawAdmin {
     listen: Option<Address>,
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(deny_unknown_fields, default)]
 struct RawLimits {
     worker_queue: usize,
     group_members: usize,
     unstored_messages: usize,
-    unstored_bytes: usize,
+    unstored_bytes: ByteSize,
     batch_messages: usize,
     #[serde(with = "config::duration")]
     commit_interval: Duration,
@@ -291,7 +299,7 @@ impl Default for RawLimits {
             worker_queue: 4096,
             group_members: 1000,
             unstored_messages: 65_536,
-            unstored_bytes: 64 << 20,
+            unstored_bytes: ByteSize::mib(64),
             batch_messages: 512,
             commit_interval: Duration::from_millis(5),
         }
@@ -299,6 +307,7 @@ impl Default for RawLimits {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(deny_unknown_fields, default)]
 struct RawLog {
     level: String,
@@ -313,6 +322,7 @@ impl Default for RawLog {
 }
 
 #[derive(Deserialize)]
+#[cfg_attr(test, derive(Debug))]
 #[serde(deny_unknown_fields, default)]
 struct RawShutdown {
     #[serde(with = "config::duration")]
@@ -362,8 +372,13 @@ fn five_seconds() -> Duration {
     Duration::from_secs(5)
 }
 
-fn cache_bytes() -> usize {
-    64 << 20
+fn cache_bytes() -> ByteSize {
+    ByteSize::mib(64)
+}
+
+/// On a machine whose addresses are shorter, the most that it can address.
+fn bytes(size: ByteSize) -> usize {
+    usize::try_from(size.as_u64()).unwrap_or(usize::MAX)
 }
 
 fn prefix() -> String {
@@ -387,7 +402,7 @@ fn open_store(raw: &RawStore, tls: Option<ClientPemFiles>) -> Result<Arc<dyn Sto
     options.connect_timeout = raw.connect_timeout;
     options.io_timeout = raw.timeout;
     options.stalled_after = raw.stalled_after;
-    options.cache_bytes = raw.cache_bytes;
+    options.cache_bytes = bytes(raw.cache_bytes);
     options.tls = tls.map(|files| MySqlTls {
         ca: files.roots,
         identity: files.identity,
@@ -397,3 +412,6 @@ fn open_store(raw: &RawStore, tls: Option<ClientPemFiles>) -> Result<Arc<dyn Sto
         Err(error) => Err(error.to_string()),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -12,6 +12,7 @@
 //! | [`cluster`] | a whole chat cluster of them |
 //! | [`certificates`] | authorities and certificates, for those with TLS |
 //! | `node_config` | the configuration files of its nodes |
+//! | `config_keys` | whether a configuration file shows every key |
 //! | `binaries` | building the nodes |
 //! | `guardian` | sees to it that nothing outlives this process |
 //! | `home` | the folder a server lives in |
@@ -36,6 +37,7 @@
 mod binaries;
 pub mod certificates;
 pub mod cluster;
+mod config_keys;
 mod error;
 mod guardian;
 mod home;
@@ -55,6 +57,7 @@ pub mod zookeeper;
 pub use binaries::{Profile, build_binaries, build_binaries_with, cargo};
 pub use certificates::{Authority, ClusterFiles, Identity, ServerFiles};
 pub use cluster::{Cluster, ClusterOptions, Link, Node};
+pub use config_keys::assert_keys_stand;
 pub use error::Error;
 pub use home::Home;
 pub use mariadb::{MariaDb, MariaDbOptions};

@@ -16,7 +16,7 @@ mod address;
 mod parse;
 
 pub use address::Address;
-/// A size with its unit: `"64KiB"`, `"1MiB"`; a bare number is bytes.
+/// A size with its unit: `"64 KiB"`, `"1 MiB"`; a bare number is bytes.
 pub use bytesize::ByteSize;
 /// For `#[serde(with = "chat_node::config::duration")]`: a duration with its unit, `"500ms"` or
 /// `"1m 30s"`.
