@@ -28,7 +28,11 @@
 //! | `EchoServiceClient` | to call it: for each rpc `echo(&request)` and `echo_with(&request, options)` |
 //! | `ECHO_SERVICE` | its `nexus_rpc::ServiceDescriptor`, with the `.proto` files that define it |
 //!
-//! The crate that includes the file depends on `nexus-rpc`, `prost` and `bytes`.
+//! The crate that includes the file depends on `nexus-rpc` and `prost`, and on `prost-types` if messages hold
+//! `google.protobuf.Timestamp` and the like.
+//!
+//! Files that this crate's reader of `.proto` does not take, such as those of an edition, are compiled by `protoc` or
+//! `buf`, and given as descriptors: [`Builder::compile_descriptors`].
 //!
 //! # Where a handler runs
 //!
@@ -41,6 +45,7 @@
 //! A method is idempotent when its `.proto` says so with `option idempotency_level`. Streaming methods are
 //! refused: baidu_std as spoken by nexus-rpc has none.
 
+mod descriptors;
 mod files;
 mod service;
 
@@ -48,6 +53,9 @@ use std::collections::BTreeMap;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use prost_types::FileDescriptorSet;
+
+pub use self::descriptors::read_descriptor_set;
 use self::service::{Execution, Generator};
 
 /// What to generate.
@@ -64,8 +72,13 @@ pub struct Builder {
 #[non_exhaustive]
 pub enum BuildError {
     /// A `.proto` file is missing or wrong. The text names file and place.
-    #[error("{0}")]
+    #[error(
+        "{0}\na file that protoc takes can be given as descriptors: Builder::compile_descriptors"
+    )]
     Proto(String),
+    /// A descriptor set cannot be used. The text names the file.
+    #[error("{0}")]
+    Descriptors(String),
     /// A method streams.
     #[error("{method} streams; nexus-rpc has no streams, only one request and one response")]
     Streaming {
@@ -126,13 +139,29 @@ impl Builder {
         for include in includes {
             println!("cargo:rerun-if-changed={}", include.as_ref().display());
         }
-        if let Some(method) = self.twice {
-            return Err(BuildError::NamedTwice { method });
-        }
         // The error's debug form is the one that shows the place in the file.
         let files = protox::compile(protos, includes)
             .map_err(|error| BuildError::Proto(format!("{error:?}")))?;
+        self.generate(files)
+    }
 
+    /// Generates code for all files in a descriptor set, which
+    /// `protoc --include_imports --descriptor_set_out=FILE` or `buf build -o FILE` has written: for those that
+    /// [`compile`](Self::compile) does not take, of an edition or with names that differ only in case. Cargo is told
+    /// to run the build script again when it changes.
+    ///
+    /// # Errors
+    /// [`BuildError`].
+    pub fn compile_descriptors(self, file: impl AsRef<Path>) -> Result<(), BuildError> {
+        let file = file.as_ref();
+        println!("cargo:rerun-if-changed={}", file.display());
+        self.generate(read_descriptor_set(file)?)
+    }
+
+    fn generate(self, files: FileDescriptorSet) -> Result<(), BuildError> {
+        if let Some(method) = self.twice {
+            return Err(BuildError::NamedTwice { method });
+        }
         let mut unknown = self.executions.clone();
         for file in &files.file {
             for service in &file.service {

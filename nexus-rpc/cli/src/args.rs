@@ -119,8 +119,12 @@ pub(crate) struct TypeSource {
     /// A folder that the .proto files and their imports are looked for in. Default: the files' own
     #[arg(long, value_name = "DIR", requires = "proto")]
     pub(crate) import: Vec<PathBuf>,
+    /// A file of descriptors that defines the service, of `protoc --include_imports --descriptor_set_out=FILE` or
+    /// `buf build -o FILE`: for .proto files that --proto does not take
+    #[arg(long, value_name = "FILE", conflicts_with = "proto")]
+    pub(crate) descriptors: Option<PathBuf>,
     /// Where the provider shows its pages, when that is a port of its own
-    #[arg(long, value_name = "HOST:PORT", conflicts_with = "proto")]
+    #[arg(long, value_name = "HOST:PORT", conflicts_with_all = ["proto", "descriptors"])]
     pub(crate) pages: Option<String>,
 }
 

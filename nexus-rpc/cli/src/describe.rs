@@ -8,13 +8,12 @@ use crate::types::Types;
 
 pub(crate) fn run(global: &Global, args: &Describe) -> Result<(), Failure> {
     let source = &args.types;
-    let text = match &args.name {
-        None => everything(source, global)?,
-        // These need no registry: each source has all there is to know.
-        Some(name) if !source.proto.is_empty() => {
-            Types::of_files(&source.proto, &source.import)?.describe(name)?
-        }
-        Some(name) => one(name, source, global)?,
+    // Files need no registry: they have all there is to know.
+    let text = match (&args.name, Types::of_files(source)?) {
+        (None, Some(types)) => all_of(&types),
+        (None, None) => everything(source, global)?,
+        (Some(name), Some(types)) => types.describe(name)?,
+        (Some(name), None) => one(name, source, global)?,
     };
     print(&text)
 }
@@ -54,9 +53,6 @@ fn one(name: &str, source: &TypeSource, global: &Global) -> Result<String, Failu
 }
 
 fn everything(source: &TypeSource, global: &Global) -> Result<String, Failure> {
-    if !source.proto.is_empty() {
-        return Ok(all_of(&Types::of_files(&source.proto, &source.import)?));
-    }
     if let Some(pages) = &source.pages {
         return Ok(all_of(&Types::of_provider(pages, global)?));
     }

@@ -9,6 +9,7 @@ use std::path::{Path, PathBuf};
 
 use bytes::Bytes;
 use nexus_rpc::json;
+use nexus_rpc_build::read_descriptor_set;
 use prost::Message;
 use prost_reflect::{
     DescriptorPool, DynamicMessage, MessageDescriptor, MethodDescriptor, SerializeOptions,
@@ -27,7 +28,7 @@ use crate::tls::Tls;
 const DESCRIPTORS_BYTES_MAX: u64 = 16 << 20;
 
 /// Instead of asking a provider.
-const GIVE_PROTO: &str = "give the .proto file that defines the service: --proto FILE [--import DIR]; \
+const GIVE_PROTO: &str = "give the .proto file that defines the service: --proto FILE [--import DIR], or --descriptors FILE; \
                           or, if its pages are on a port of their own, --pages HOST:PORT";
 
 /// Where a provider tells its types.
@@ -46,8 +47,8 @@ impl Types {
         directory: &Directory,
         global: &Global,
     ) -> Result<Self, Failure> {
-        if !source.proto.is_empty() {
-            return Self::of_files(&source.proto, &source.import);
+        if let Some(types) = Self::of_files(source)? {
+            return Ok(types);
         }
         if let Some(pages) = &source.pages {
             return Self::of_pages(pages, global);
@@ -64,8 +65,30 @@ impl Types {
         told.unwrap_or_else(|| Err(Failure::new(format!("nobody tells {service}"), GIVE_PROTO)))
     }
 
+    /// The types in the files that the command line names, if it names any.
+    pub(crate) fn of_files(source: &TypeSource) -> Result<Option<Self>, Failure> {
+        match &source.descriptors {
+            Some(file) => Self::of_descriptors(file).map(Some),
+            None if source.proto.is_empty() => Ok(None),
+            None => Self::of_protos(&source.proto, &source.import).map(Some),
+        }
+    }
+
+    fn of_descriptors(file: &Path) -> Result<Self, Failure> {
+        let broken = |why: String| {
+            Failure::new(
+                why,
+                "write it with `protoc --include_imports --descriptor_set_out=FILE` or `buf build -o FILE`",
+            )
+        };
+        let files = read_descriptor_set(file).map_err(|error| broken(error.to_string()))?;
+        let pool = DescriptorPool::from_file_descriptor_set(files)
+            .map_err(|error| broken(format!("{}: {error}", file.display())))?;
+        Ok(Self { pool })
+    }
+
     /// The types in `.proto` files, looked for in `imports`, or where they lie.
-    pub(crate) fn of_files(protos: &[PathBuf], imports: &[PathBuf]) -> Result<Self, Failure> {
+    fn of_protos(protos: &[PathBuf], imports: &[PathBuf]) -> Result<Self, Failure> {
         let beside = |proto: &PathBuf| match proto.parent() {
             Some(parent) if parent != Path::new("") => parent.to_owned(),
             _ => PathBuf::from("."),
@@ -78,7 +101,8 @@ impl Types {
         let broken = |why: String| {
             Failure::new(
                 why,
-                "correct the file, or name the folder of its imports with --import DIR",
+                "correct the file, or name the folder of its imports with --import DIR; if protoc takes it (editions, \
+                 names that differ only in case), compile it and give --descriptors FILE",
             )
         };
         // The error's debug form is the one that shows the place in the file.

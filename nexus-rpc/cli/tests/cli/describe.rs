@@ -1,8 +1,11 @@
 //! `nexus-rpc describe`.
 
 use std::fs;
+use std::path::Path;
 
-use crate::support::{run, shop_proto};
+use prost::Message;
+
+use crate::support::{Provider, run, shop_proto};
 
 const SHOP: &str = "\
 service shop.Shop {
@@ -121,4 +124,61 @@ fn what_is_not_there_is_said() {
     assert!(complaint.contains("there is no"), "{complaint}");
     let complaint = run(&["describe", "--proto", "no/such/file.proto"]).complained();
     assert!(complaint.contains("file.proto"), "{complaint}");
+}
+
+#[test]
+fn descriptors_of_a_compiler_describe_and_call_as_the_file_does() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let file = folder.path().join("shop.binpb");
+    let proto = shop_proto();
+    let beside = Path::new(&proto).parent().expect("a folder");
+    let set = protox::compile(["shop.proto"], [beside]).expect("it compiles");
+    fs::write(&file, set.encode_to_vec()).expect("written");
+    let descriptors = ["--descriptors", file.to_str().expect("UTF-8")];
+    for name in [&[][..], &["shop.Shop"], &["shop.Kind"]] {
+        let of_proto = run(&[&["describe", "--proto", &proto], name].concat()).printed();
+        let told = run(&[&["describe"], &descriptors[..], name].concat()).printed();
+        assert_eq!(told, of_proto);
+    }
+    let shop = Provider::start();
+    let url = shop.url();
+    let call = [
+        "--registry",
+        &url,
+        "call",
+        "shop.Shop/Price",
+        r#"{"count": 2}"#,
+    ];
+    let out = run(&[&call[..], &descriptors].concat()).printed();
+    assert!(out.contains(r#""cents": "200""#), "{out}");
+}
+
+#[test]
+fn a_file_that_only_protoc_takes_is_answered_with_the_way_by_descriptors() {
+    let folder = tempfile::tempdir().expect("a folder");
+    for (name, text) in [
+        (
+            "edition.proto",
+            "edition = \"2023\"; message M { int32 a = 1; }",
+        ),
+        (
+            "case.proto",
+            "syntax = \"proto2\"; message M { optional int32 a_b = 1; optional int32 aB = 2; }",
+        ),
+    ] {
+        let file = folder.path().join(name);
+        fs::write(&file, text).expect("written");
+        let complaint = run(&["describe", "--proto", file.to_str().expect("UTF-8")]).complained();
+        assert!(
+            complaint.contains("--descriptors FILE"),
+            "{name}: {complaint}"
+        );
+        // Text is no set of descriptors.
+        let complaint =
+            run(&["describe", "--descriptors", file.to_str().expect("UTF-8")]).complained();
+        assert!(
+            complaint.contains("--descriptor_set_out"),
+            "{name}: {complaint}"
+        );
+    }
 }
