@@ -57,16 +57,19 @@ pub fn suffer(options: &TrialOptions, step: Step) -> Result<Outcome, Error> {
     watch.wait_whole(ended, WHOLE_WITHIN);
     let samples = watch.samples();
     let during = watch::whole_after(&samples, begun);
+    let reconnects = load.progress().reconnects;
+    let verdict = settle(&load);
     Ok(Outcome {
         fault: Fault::FillDisk,
         held: ended.saturating_sub(begun),
         whole_during: during.filter(|after| begun + *after < ended),
         whole_after: watch::whole_after(&samples, ended),
         longest_wait: watch::longest_wait(&samples),
-        reconnects: load.progress().reconnects,
+        reconnects,
+        sessions_ended: verdict.sessions_ended,
         absence: None,
         fallen: Vec::new(),
-        verdict: settle(&load),
+        verdict,
     })
 }
 

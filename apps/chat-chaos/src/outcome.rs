@@ -24,6 +24,8 @@ pub struct Outcome {
     pub longest_wait: Duration,
     /// Connections that clients had to make anew.
     pub reconnects: u64,
+    /// Sessions that ended though their users did nothing to end them.
+    pub sessions_ended: u64,
     /// Of a user who vanished, where one did.
     pub absence: Option<Absence>,
     /// Parts that have ended by themselves; their twins may have hidden it.
@@ -43,7 +45,7 @@ impl Outcome {
 
 /// The heading of lines that are printed of outcomes.
 pub const HEADING: &str = "fault                         held   whole during   whole after   longest wait   \
-                           reconnects   verdict";
+                           reconnects   ended   verdict";
 
 impl fmt::Display for Outcome {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -58,13 +60,14 @@ impl fmt::Display for Outcome {
         };
         write!(
             f,
-            "{:<26} {:>7}   {:>12}   {:>11}   {:>12}   {:>10}   {verdict}",
+            "{:<26} {:>7}   {:>12}   {:>11}   {:>12}   {:>10}   {:>5}   {verdict}",
             self.fault,
             Seconds(Some(self.held)),
             Seconds(self.whole_during),
             Seconds(self.whole_after),
             Seconds(Some(self.longest_wait)),
             self.reconnects,
+            self.sessions_ended,
         )?;
         let Some(absence) = self.absence else {
             return Ok(());
@@ -122,6 +125,7 @@ impl Row {
         worst.whole_after = worse(worst.whole_after, outcome.whole_after);
         worst.longest_wait = worst.longest_wait.max(outcome.longest_wait);
         worst.reconnects = worst.reconnects.max(outcome.reconnects);
+        worst.sessions_ended = worst.sessions_ended.max(outcome.sessions_ended);
         worst.absence = worst.absence.zip(outcome.absence).map(|(a, b)| Absence {
             offline_after: worse(a.offline_after, b.offline_after),
             back_after: worse(a.back_after, b.back_after),
@@ -170,6 +174,7 @@ mod tests {
             whole_after: whole_after_s.map(Duration::from_secs),
             longest_wait: Duration::from_millis(2500),
             reconnects: 3,
+            sessions_ended: 0,
             absence: None,
             fallen: Vec::new(),
             verdict: Verdict {

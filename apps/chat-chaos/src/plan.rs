@@ -1,5 +1,6 @@
 //! Which faults come in which order, and when: a pure function of a seed.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use nexus_testkit::Link;
@@ -8,6 +9,10 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 
 use crate::fault::{Fault, PROXIES, Part, SERVERS};
+
+/// Longer than every timeout of a client, a proxy or a server: nobody waits any more for a part that goes on after
+/// it, and everything that it still does is late.
+const PAUSE_LONG_MS: Range<u64> = 61_000..75_000;
 
 /// One fault.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -52,6 +57,7 @@ impl Plan {
     fn hold(&mut self, fault: Fault) -> Duration {
         let range_ms = match (self.form, fault) {
             (Form::Long, Fault::Kill(_)) => 200..3_000,
+            (Form::Long, Fault::Pause(_)) => PAUSE_LONG_MS,
             (Form::Long, _) => 15_000..15_001,
             (Form::Short, Fault::Kill(_)) => 200..1_500,
             // Until clients have noticed.
@@ -156,6 +162,21 @@ mod tests {
             let time: Duration = steps.map(|step| step.calm + step.hold).sum();
             prop_assert!(time < Duration::from_secs(30), "{:?}", time);
         }
+    }
+
+    #[test]
+    fn a_long_run_pauses_each_part_for_more_than_a_minute() {
+        let all = Fault::all();
+        let count = all.len();
+        let pauses = Plan::new(1, Form::Long, all)
+            .take(count)
+            .filter(|step| matches!(step.fault, Fault::Pause(_)));
+        let holds: Vec<Duration> = pauses.map(|step| step.hold).collect();
+        assert_eq!(holds.len(), PROXIES + SERVERS + 4);
+        assert!(
+            holds.iter().all(|hold| *hold > Duration::from_secs(60)),
+            "{holds:?}"
+        );
     }
 
     #[test]

@@ -111,6 +111,7 @@ impl Trial {
             _ => None,
         };
         let reconnects = self.load.progress().reconnects;
+        let sessions_ended = self.load.verdict().sessions_ended;
         self.watch.begin();
         self.inflict(step.fault);
         // From when it was complete: what was under way before may have had another fate.
@@ -124,6 +125,7 @@ impl Trial {
         self.watch.wait_whole(ended, WHOLE_WITHIN);
         let samples = self.watch.samples();
         let during = watch::whole_after(&samples, begun);
+        let verdict = so_far(&self.load);
         Ok(Outcome {
             fault: step.fault,
             held: ended.saturating_sub(begun),
@@ -131,9 +133,10 @@ impl Trial {
             whole_after: watch::whole_after(&samples, ended),
             longest_wait: watch::longest_wait(&samples),
             reconnects: self.load.progress().reconnects - reconnects,
+            sessions_ended: verdict.sessions_ended - sessions_ended,
             absence,
             fallen: self.fallen(),
-            verdict: so_far(&self.load),
+            verdict,
         })
     }
 
@@ -221,6 +224,7 @@ pub(crate) fn talk(
         senders: Senders::All,
         silence_max: SILENCE_MAX,
         heartbeat_interval: SILENCE_MAX,
+        resumes: true,
         // Nobody asks: what arrives arrives by the chat's own doing.
         fetch_after: DRAIN_WITHIN * 2,
         ..LoadOptions::new(connect, pace)

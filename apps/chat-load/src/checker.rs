@@ -38,6 +38,9 @@ pub struct Verdict {
     pub corrupted: u64,
     /// Arrivals at somebody whom they are none of the business of, or at the sender.
     pub misdelivered: u64,
+    /// Sessions that ended although their users neither logged in elsewhere nor logged out: signed out on their newest
+    /// connection, or their token refused. The load itself counts these; a [`Checker`] sees no sessions.
+    pub sessions_ended: u64,
     /// Arrivals that had been there before: allowed, since a client recognises them.
     pub repeated: u64,
     /// Sends without an answer at the end: allowed, and neither lost nor stored for certain.
@@ -60,6 +63,7 @@ impl Verdict {
             + self.gaps
             + self.corrupted
             + self.misdelivered
+            + self.sessions_ended
     }
 
     /// Adds what another checker, of other conversations, found.
@@ -70,6 +74,7 @@ impl Verdict {
         self.gaps += other.gaps;
         self.corrupted += other.corrupted;
         self.misdelivered += other.misdelivered;
+        self.sessions_ended += other.sessions_ended;
         self.repeated += other.repeated;
         self.unacknowledged += other.unacknowledged;
         let room = EXAMPLES_MAX.saturating_sub(self.examples.len());

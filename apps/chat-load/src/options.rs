@@ -33,6 +33,9 @@ pub struct LoadOptions {
     pub heartbeat_interval: Duration,
     /// A client that waits for an answer and hears nothing for this long connects anew. Default 10 s.
     pub silence_max: Duration,
+    /// Whether clients come back with the token of their session, and with the password only when it is refused.
+    /// Default: always with the password.
+    pub resumes: bool,
     /// What has not arrived this long after the last message was sent is asked for. Default 5 s.
     pub fetch_after: Duration,
 }
@@ -79,6 +82,7 @@ impl LoadOptions {
             ack_interval: Duration::from_millis(250),
             heartbeat_interval: Duration::from_secs(20),
             silence_max: Duration::from_secs(10),
+            resumes: false,
             fetch_after: Duration::from_secs(5),
         }
     }

@@ -111,13 +111,15 @@ impl fmt::Display for Verdict {
         )?;
         writeln!(
             f,
-            "  lost {}, stored twice {}, out of order {}, gaps {}, corrupted {}, misdelivered {}",
+            "  lost {}, stored twice {}, out of order {}, gaps {}, corrupted {}, misdelivered {}, \
+             sessions ended {}",
             self.lost,
             self.stored_twice,
             self.out_of_order,
             self.gaps,
             self.corrupted,
-            self.misdelivered
+            self.misdelivered,
+            self.sessions_ended
         )?;
         for example in &self.examples {
             writeln!(f, "    {example}")?;

@@ -102,6 +102,7 @@ pub(crate) struct Tally {
     pub(crate) sent_again: u64,
     pub(crate) fetched: u64,
     pub(crate) reconnects: u64,
+    pub(crate) sessions_ended: u64,
     pub(crate) refused: u64,
     pub(crate) shed: u64,
 }
@@ -122,6 +123,7 @@ impl Tally {
             sent_again: 0,
             fetched: 0,
             reconnects: 0,
+            sessions_ended: 0,
             refused: 0,
             shed: 0,
         }

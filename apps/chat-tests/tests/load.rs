@@ -6,7 +6,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use chat_bus::Rate;
-use chat_load::{Load, LoadOptions, Pace, Senders, Shape, setup};
+use chat_load::{Load, LoadOptions, Pace, Roster, Senders, Shape, setup};
 use chat_server::PasswordCost;
 use chat_standalone::Standalone;
 use nexus_testkit::{free_port, wait_until};
@@ -39,11 +39,16 @@ fn load(address: SocketAddr, pace: Pace) -> Load {
         idle: 2,
     };
     let roster = setup::register(&[address], shape).unwrap();
+    load_of(&roster, address, pace)
+}
+
+fn load_of(roster: &Roster, address: SocketAddr, pace: Pace) -> Load {
     let options = LoadOptions {
         senders: Senders::All,
+        resumes: true,
         ..LoadOptions::new(vec![address], pace)
     };
-    let load = Load::start(options, &roster).unwrap();
+    let load = Load::start(options, roster).unwrap();
     assert!(load.wait_entered(PATIENCE), "{:?}", load.progress());
     load
 }
@@ -97,4 +102,33 @@ fn a_chat_that_goes_away_and_comes_back_loses_nothing() {
     assert!(report.is_clean(), "{report}");
     assert!(report.reconnects > 0, "{report}");
     chat.drain(Duration::from_secs(10));
+}
+
+#[test]
+fn sessions_that_end_without_their_users_doing_are_violations() {
+    let data = tempfile::tempdir().unwrap();
+    let chat = start("127.0.0.1:0".parse().unwrap(), data.path());
+    let address = chat.local_addr();
+    let shape = Shape {
+        pairs: 1,
+        friends: 1,
+        groups: 0,
+        group_members: 0,
+        idle: 0,
+    };
+    let roster = setup::register(&[address], shape).unwrap();
+    let pace = Pace::FlatOut { in_flight: 1 };
+    let load = load_of(&roster, address, pace);
+    assert_eq!(load.verdict().sessions_ended, 0);
+    // A login that the load's users know nothing of.
+    let _thief = load_of(&roster, address, pace);
+    // Signed out at first; then the token is refused, too.
+    wait_until("both ends of each session are counted", PATIENCE, || {
+        load.verdict().sessions_ended >= 4
+    });
+    let report = load.report();
+    assert!(!report.is_clean(), "{report}");
+    for why in ["somewhere else", "its token is refused"] {
+        assert!(report.to_string().contains(why), "{why}: {report}");
+    }
 }

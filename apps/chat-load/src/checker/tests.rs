@@ -233,11 +233,12 @@ fn verdicts_add_up() {
         lost: 2,
         gaps: 1,
         repeated: 5,
+        sessions_ended: 3,
         examples: vec!["b".to_owned()],
         ..Verdict::default()
     });
     assert_eq!((sum.lost, sum.gaps, sum.repeated), (3, 1, 5));
-    assert_eq!(sum.violations(), 4);
+    assert_eq!(sum.violations(), 7);
     assert_eq!(sum.examples.len(), EXAMPLES_MAX);
 }
 

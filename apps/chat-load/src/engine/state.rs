@@ -10,7 +10,7 @@ use chat_proto::conversation::{ConversationId, UserId};
 use nexus_net::Connection;
 
 use super::Progress;
-use super::user::{Link, Texts, User};
+use super::user::{Link, Texts, User, WayIn};
 use crate::checker::{Checker, OpenSend, Verdict};
 use crate::options::{LoadOptions, Pace, Senders};
 use crate::report::Report;
@@ -42,7 +42,7 @@ pub(super) struct Round {
 #[derive(Debug)]
 pub(super) struct State {
     options: LoadOptions,
-    password: bytes::Bytes,
+    way_in: WayIn,
     texts: Texts,
     pub(super) phase: Phase,
     pub(super) users: Vec<User>,
@@ -123,7 +123,11 @@ impl State {
         };
         let run = rand::random();
         Self {
-            password: roster.password.clone().into(),
+            way_in: WayIn {
+                password: roster.password.clone().into(),
+                resumes: options.resumes,
+                client_run: rand::random::<u64>().max(1),
+            },
             texts: Texts {
                 run,
                 size_bytes: options.size_bytes,
@@ -217,6 +221,7 @@ impl State {
             })
         });
         let mut verdict = self.checker.verdict(&open.collect::<Vec<_>>());
+        verdict.sessions_ended = self.tally.sessions_ended;
         verdict.examples.extend(self.complaints.iter().cloned());
         verdict
     }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
+use bytes::Bytes;
 use chat_proto::conversation::{ConversationId, Parties, UserId};
 use chat_proto::frame;
 use chat_proto::ids::MessageId;
@@ -56,6 +57,10 @@ pub(super) struct User {
     pub(super) heard_us: u64,
     /// A heartbeat or a fetch has no answer yet.
     pub(super) asked: bool,
+    /// What the session can be resumed with; empty without one.
+    pub(super) token: Bytes,
+    /// Counts attempts to resume.
+    attempts: u64,
 }
 
 impl User {
@@ -73,7 +78,34 @@ impl User {
             to_acknowledge: Vec::new(),
             heard_us: 0,
             asked: false,
+            token: Bytes::new(),
+            attempts: 0,
         }
+    }
+
+    /// Asks to be let in: with the token of the last session, or without one with the password.
+    pub(super) fn log_in(&mut self, conn: &mut Connection<'_>, way: &WayIn) {
+        if self.token.is_empty() {
+            let request = LoginRequest {
+                user_id: self.id.get(),
+                user_password: way.password.clone(),
+                acknowledges: true,
+                wants_session_token: way.resumes,
+                ..Default::default()
+            };
+            return send(conn, MessageId::LOGIN, LOGIN_REQUEST, &request);
+        }
+        self.attempts += 1;
+        let request = ResumeRequest {
+            user_id: self.id.get(),
+            session_token: self.token.clone(),
+            acknowledges: true,
+            // What was acknowledged is known; the rest comes again.
+            received: Vec::new(),
+            attempt: self.attempts,
+            client_run: way.client_run,
+        };
+        send(conn, MessageId::RESUME, LOGIN_REQUEST, &request);
     }
 
     /// A message is due.
@@ -220,6 +252,16 @@ impl User {
         let beat = Heartbeat { token: 1 };
         send(conn, MessageId::HEARTBEAT, HEARTBEAT_REQUEST, &beat);
     }
+}
+
+/// What all users of a load log in with.
+#[derive(Debug)]
+pub(super) struct WayIn {
+    pub(super) password: Bytes,
+    /// Whether a session is resumed.
+    pub(super) resumes: bool,
+    /// Names this run where attempts to resume are counted.
+    pub(super) client_run: u64,
 }
 
 /// What all texts of a load have in common.

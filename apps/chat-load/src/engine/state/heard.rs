@@ -10,7 +10,7 @@ use prost::{DecodeError, Message as _};
 
 use super::{Phase, State};
 use crate::checker::Arrival;
-use crate::engine::user::{HISTORY_REQUEST, LOGIN_REQUEST, Link, send};
+use crate::engine::user::{HISTORY_REQUEST, Link};
 use crate::options::Pace;
 
 /// The pause before a message that was refused for the moment is sent again.
@@ -29,13 +29,7 @@ impl State {
     ) {
         let user = &mut self.users[user];
         user.heard_us = now_us;
-        let request = LoginRequest {
-            user_id: user.id.get(),
-            user_password: self.password.clone(),
-            acknowledges: true,
-            ..Default::default()
-        };
-        send(conn, MessageId::LOGIN, LOGIN_REQUEST, &request);
+        user.log_in(conn, &self.way_in);
     }
 
     pub(in crate::engine) fn lost_connection(&mut self, index: usize, now_us: u64) {
@@ -93,8 +87,10 @@ impl State {
                     self.answered(user, conn, number, code, sequence, now_us);
                 })
             }
-            MessageId::LOGIN_ANSWER => LoginResponse::decode(frame.content)
-                .map(|answer| self.logged_in(user, conn, answer, now_us)),
+            MessageId::LOGIN_ANSWER | MessageId::RESUME_ANSWER => {
+                LoginResponse::decode(frame.content)
+                    .map(|answer| self.logged_in(user, conn, answer, now_us))
+            }
             MessageId::FETCH_HISTORY_ANSWER => {
                 FetchHistoryResponse::decode(frame.content).map(|answer| {
                     debug_assert_eq!(frame.request_id, HISTORY_REQUEST);
@@ -110,10 +106,10 @@ impl State {
                 self.users[user].asked = false;
                 Ok(())
             }
-            MessageId::SIGNED_OUT => {
+            MessageId::SIGNED_OUT => SignedOut::decode(frame.content).map(|notice| {
+                self.signed_out(user, &notice.reason);
                 conn.close();
-                Ok(())
-            }
+            }),
             MessageId::ERROR => ErrorNotice::decode(frame.content).map(|notice| {
                 let id = self.users[user].id;
                 self.complain(format!(
@@ -137,10 +133,15 @@ impl State {
         answer: LoginResponse,
         now_us: u64,
     ) {
+        if answer.error_code == code::SESSION_ENDED {
+            self.session_ended(index, "its token is refused");
+            self.users[index].token.clear();
+            return conn.close();
+        }
         if answer.error_code != code::SUCCESS {
             let is_passing = matches!(
                 answer.error_code,
-                code::UNAVAILABLE | code::RATE_LIMITED | code::INTERNAL
+                code::UNAVAILABLE | code::RATE_LIMITED | code::INTERNAL | code::UNCERTAIN
             );
             if !is_passing {
                 let (id, text) = (self.users[index].id, answer.error_text);
@@ -152,11 +153,28 @@ impl State {
         let user = &mut self.users[index];
         user.link = Link::Up;
         user.failures = 0;
+        if !answer.session_token.is_empty() {
+            user.token = answer.session_token;
+        }
         self.tally.sent_again += user.send_all_again(conn, self.texts);
         for message in answer.offline_message_list.unwrap_or_default().messages {
             self.listed(index, &message, now_us);
         }
         self.flush(index, conn);
+    }
+
+    /// The server says that the session is over or goes on elsewhere. This is the newest connection of the user, and
+    /// nobody else logs in as this user: somebody's late work has ended the session.
+    fn signed_out(&mut self, index: usize, reason: &str) {
+        if self.users[index].link == Link::Up {
+            self.session_ended(index, reason);
+        }
+    }
+
+    fn session_ended(&mut self, index: usize, why: &str) {
+        self.tally.sessions_ended += 1;
+        let id = self.users[index].id;
+        self.complain(format!("user {id}: session ended: {why}"));
     }
 
     /// A message in a list; says whether it is new.
