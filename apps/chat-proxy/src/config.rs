@@ -342,7 +342,7 @@ impl Raw {
         problems.require(
             "limits.unauthenticated_frame_size_max",
             options.unauthenticated_frame_bytes_max >= LOGIN_BYTES_MAX,
-            "expected at least 2KiB, which a login may take",
+            "expected at least 2 KiB, which a login may take",
         );
         problems.require(
             "limits.output_size_low",
