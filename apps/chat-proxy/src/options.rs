@@ -67,7 +67,8 @@ pub struct ProxyOptions {
     /// How often each session asks for what it may have missed without any sign of it, as when a chat
     /// server died between a commit and its push. Default 60 s.
     pub resync_interval: Duration,
-    /// How long a call to a service may take before the client is told "unavailable". Default 5 s.
+    /// How long a request may take, from when it reaches the proxy, before the client is told "unavailable", or that it is
+    /// not known whether it was carried out. Default 5 s.
     pub request_timeout: Duration,
     /// After a proxy dies its users count as online for at most this long. The lease is renewed
     /// every third of it. Default 5 s.

@@ -41,7 +41,7 @@ use crate::logouts::Logouts;
 use crate::pulse::Pulse;
 use crate::requests::{Request, answer_frame};
 use crate::resync::{Permit, Resync};
-use crate::services::Services;
+use crate::services::{Failure, Services};
 
 mod fetching;
 mod forwarding;
@@ -155,6 +155,8 @@ pub(crate) struct Session {
     heard_at: Instant,
     /// When what is being read was sent, at the earliest.
     asked: Instant,
+    /// What is being read may have lain in the socket while the process stood still.
+    stood_still: bool,
     /// The client is one that sends heartbeats, and [`Timer::Silence`] runs.
     heartbeats: bool,
     guard: Guard,
@@ -171,6 +173,7 @@ impl Session {
             finishing: false,
             heard_at: Instant::now(),
             asked: Instant::now(),
+            stood_still: false,
             heartbeats: false,
         }
     }
@@ -374,6 +377,7 @@ impl Handler for Session {
     fn data(&mut self, conn: &mut Connection<'_>, input: &mut BytesMut) {
         self.heard_at = Instant::now();
         let waited = self.shared.pulse.stood_still();
+        self.stood_still = !waited.is_zero();
         self.asked = self.heard_at.checked_sub(waited).unwrap_or(self.heard_at);
         let mut frames = 0;
         while conn.is_open() && !self.finishing {
@@ -456,6 +460,8 @@ type Refusal = (i32, &'static str);
 const NOT_LOGGED_IN: Refusal = (code::NOT_LOGGED_IN, "log in first");
 const NOT_YOURSELF: Refusal = (code::NOT_YOURSELF, "the request is for another user");
 const UNREADABLE: Refusal = (code::INVALID, "the request is not readable");
+/// The client has given it up, or has come back by another way: it must not harm what has begun since.
+const TOO_LATE: Refusal = (Failure::TOO_LATE.code, Failure::TOO_LATE.text);
 const TOO_MANY: Refusal = (code::RATE_LIMITED, "too many requests, slow down");
 
 fn refuse<R: Request>(conn: &mut Connection<'_>, request_id: u64, code: i32, text: &str) {

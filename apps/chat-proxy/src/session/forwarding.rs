@@ -14,7 +14,7 @@ use prost::Message as _;
 use super::state::QueuedCall;
 use super::{
     Active, Answered, NOT_LOGGED_IN, NOT_YOURSELF, Own, Session, SessionMailbox, Shared, State,
-    TOO_MANY, ToSession, UNREADABLE, refuse,
+    TOO_LATE, TOO_MANY, ToSession, UNREADABLE, refuse,
 };
 use crate::requests::{Request, UserRequest, answer_frame};
 use crate::services::{BACKUP_AFTER, Failure};
@@ -73,6 +73,8 @@ impl Session {
             Err(_) => UNREADABLE,
             Ok(request) if request.user_id() != active.user.get() => NOT_YOURSELF,
             Ok(_) if !takes_it => TOO_MANY,
+            // Its client may have come back elsewhere meanwhile, and made it again.
+            Ok(request) if self.stood_still && !R::READS && !request.is_repeatable() => TOO_LATE,
             Ok(request) => {
                 self.in_flight += 1;
                 let conversation = request.conversation(active.user);

@@ -23,20 +23,17 @@ use super::fetching::{self, Fetching};
 use super::large::LargeAnswers;
 use super::state::{Active, LoggingIn, State};
 use super::unauthenticated::TOO_MANY_UNAUTHENTICATED;
-use super::{Refusal, Session, Shared, TOO_MANY, ToSession, UNREADABLE};
+use super::{Refusal, Session, Shared, TOO_LATE, TOO_MANY, ToSession, UNREADABLE};
 use crate::delivery::Delivery;
 use crate::directory::SessionId;
 use crate::lease::ToLease;
 use crate::requests::{answer_frame, of_message};
-use crate::services::{Failure, Services, may_have_run};
+use crate::services::{Services, may_have_run};
 
 const TWICE: Refusal = (
     code::ALREADY_LOGGED_IN,
     "this connection has logged in already",
 );
-
-/// Its client has given it up, or has come back by another way: it must not end what has begun since.
-const TOO_LATE: Refusal = (Failure::TOO_LATE.code, Failure::TOO_LATE.text);
 
 /// A request that opens a session: with the password, or with the token of an earlier login.
 pub(super) trait Opening: Message + Default {
