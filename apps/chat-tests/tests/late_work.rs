@@ -15,9 +15,9 @@ use nexus_testkit::{Cluster, ClusterOptions, Profile, build_binaries, wait_until
 
 const SOON: Duration = Duration::from_secs(60);
 const SHORT: Duration = Duration::from_secs(2);
-const LONG: Duration = Duration::from_secs(8);
+const LONG: Duration = Duration::from_secs(6);
 /// For what went on late to do its harm.
-const AFTERMATH: Duration = Duration::from_secs(2);
+const AFTERMATH: Duration = Duration::from_secs(1);
 
 fn cluster() -> (Cluster, System) {
     let binaries = build_binaries(Profile::Dev).unwrap();
@@ -93,49 +93,53 @@ fn a_login_that_lies_in_a_stopped_proxy_ends_no_session_that_came_later() {
     let user = suite::new_user(&mut right);
     let mut token = suite::login(&mut right, user, true).session_token;
     for pause in [SHORT, LONG] {
-        for leaves in [Leaves::Closing, Leaves::Aborting, Leaves::Silently] {
-            for by_password in [false, true] {
-                let what = format!("{leaves:?} after {pause:?}, by password: {by_password}");
-                drop(right);
-                cluster.proxy(0).pause();
-                let mut stale = WireClient::connect(system.left);
-                let (sent, answer_id) = match by_password {
-                    true => (suite::send_login(&mut stale, user), MessageId::LOGIN_ANSWER),
-                    false => {
-                        let request = resume_request(user, &token);
-                        let sent = stale.send(MessageId::RESUME, &request);
-                        (sent, MessageId::RESUME_ANSWER)
-                    }
-                };
-                wait_out(pause);
-                let mut silent = None;
-                match leaves {
-                    Leaves::Closing => drop(stale),
-                    Leaves::Aborting => stale.abort(),
-                    Leaves::Silently => silent = Some(stale),
+        for (leaves, by_password) in [
+            (Leaves::Closing, false),
+            (Leaves::Aborting, true),
+            (Leaves::Silently, false),
+            (Leaves::Silently, true),
+        ] {
+            let what = format!("{leaves:?} after {pause:?}, by password: {by_password}");
+            drop(right);
+            cluster.proxy(0).pause();
+            let mut stale = WireClient::connect(system.left);
+            let (sent, answer_id) = match by_password {
+                true => (suite::send_login(&mut stale, user), MessageId::LOGIN_ANSWER),
+                false => {
+                    let request = resume_request(user, &token);
+                    let sent = stale.send(MessageId::RESUME, &request);
+                    (sent, MessageId::RESUME_ANSWER)
                 }
-                right = WireClient::connect(system.right);
-                let resumed = right.resume(user, &token, &[]);
-                assert_eq!(resumed.error_code, code::SUCCESS, "{what}");
-                cluster.proxy(0).resume();
-                assert_stays(&mut right, &what);
-                if let Some(mut silent) = silent {
-                    let refused: LoginResponse = silent.answer(sent, answer_id);
-                    assert_eq!(refused.error_code, code::UNAVAILABLE, "{what}");
-                }
-                // Nor has it taken the token, or the session's right to act.
-                assert_eq!(right.create_group("group").error_code, code::SUCCESS);
-                let mut again = WireClient::connect(system.right);
-                let resumed = again.resume(user, &token, &[]);
-                assert_eq!(resumed.error_code, code::SUCCESS, "{what}");
-                let _: SignedOut = right.push(MessageId::SIGNED_OUT);
-                right = again;
+            };
+            wait_out(pause);
+            let mut silent = None;
+            match leaves {
+                Leaves::Closing => drop(stale),
+                Leaves::Aborting => stale.abort(),
+                Leaves::Silently => silent = Some(stale),
             }
+            right = WireClient::connect(system.right);
+            let resumed = right.resume(user, &token, &[]);
+            assert_eq!(resumed.error_code, code::SUCCESS, "{what}");
+            cluster.proxy(0).resume();
+            assert_stays(&mut right, &what);
+            if let Some(mut silent) = silent {
+                let refused: LoginResponse = silent.answer(sent, answer_id);
+                assert_eq!(refused.error_code, code::UNAVAILABLE, "{what}");
+            }
+            // Nor has it taken the token, or the session's right to act.
+            assert_eq!(right.create_group("group").error_code, code::SUCCESS);
+            let mut again = WireClient::connect(system.right);
+            let resumed = again.resume(user, &token, &[]);
+            assert_eq!(resumed.error_code, code::SUCCESS, "{what}");
+            let _: SignedOut = right.push(MessageId::SIGNED_OUT);
+            right = again;
         }
-        // Where nothing has come later, a login that waited is good, or says that it may be tried again.
+        // Where nobody has come later, a login that waited is good, or is told that it may be tried again.
+        let patient = suite::new_user(&mut WireClient::connect(system.right));
         cluster.proxy(0).pause();
         let mut waiting = WireClient::connect(system.left);
-        let sent = suite::send_login(&mut waiting, user);
+        let sent = suite::send_login(&mut waiting, patient);
         wait_out(pause);
         cluster.proxy(0).resume();
         let answer: LoginResponse = waiting.answer(sent, MessageId::LOGIN_ANSWER);
@@ -145,6 +149,41 @@ fn a_login_that_lies_in_a_stopped_proxy_ends_no_session_that_came_later() {
         }
         right = WireClient::connect(system.right);
         token = suite::login(&mut right, user, true).session_token;
+    }
+}
+
+#[test]
+fn a_message_that_lies_in_a_stopped_proxy_is_not_sent_for_a_session_that_went_on_elsewhere() {
+    let (cluster, system) = cluster();
+    let (mut left, mut friend) = suite::friends(&system);
+    let (user, other) = (left.user_id, friend.user_id);
+    let mut sent = Vec::new();
+    for pause in [SHORT, LONG] {
+        left = WireClient::connect(system.left);
+        let token = suite::login(&mut left, user, true).session_token;
+        cluster.proxy(0).pause();
+        let id = u64::try_from(sent.len()).unwrap() + 1;
+        let requests = [
+            left.chat_request(other, "without an id", 0),
+            left.chat_request(other, "with an id", id),
+        ];
+        for request in &requests {
+            left.send(MessageId::FRIEND_CHAT, request);
+        }
+        wait_out(pause);
+        let mut again = WireClient::connect(system.right);
+        let resumed = again.resume(user, &token, &[]);
+        assert_eq!(resumed.error_code, code::SUCCESS);
+        again.user_id = user;
+        for request in &requests {
+            let (id, answer_id) = (MessageId::FRIEND_CHAT, MessageId::FRIEND_CHAT_ANSWER);
+            let answer: FriendChatResponse = again.request(id, request, answer_id);
+            assert_eq!(answer.error_code, code::SUCCESS);
+            sent.push(request.content.clone());
+        }
+        cluster.proxy(0).resume();
+        assert_stays(&mut again, "the session that went on");
+        assert_eq!(history(&mut friend, user), sent);
     }
 }
 
