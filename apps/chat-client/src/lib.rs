@@ -8,8 +8,8 @@
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
 //! const PATIENCE: Duration = Duration::from_secs(10);
 //! let (client, events) = ChatClient::connect("127.0.0.1:8000".parse()?, ClientOptions::default())?;
-//! let me = client.register("alice", "secret").wait(PATIENCE)?;
-//! let login = client.login(me, "secret").wait(PATIENCE)?;
+//! client.register("alice", "secret").wait(PATIENCE)?;
+//! let login = client.login("alice", "secret").wait(PATIENCE)?;
 //! for friend in &login.friends {
 //!     client.send_to_friend(friend.user, "hello").wait(PATIENCE)?;
 //! }
