@@ -322,7 +322,8 @@ pub enum Event {
     /// A message for the user: each once, and in order within its conversation. It is acknowledged
     /// to the server once it was handed over.
     Message(Message),
-    /// A connection is made, and nobody is signed in on it.
+    /// A connection is made, and nobody is signed in on it. Also when the server has ended the one before because
+    /// nobody signed in for long (the proxy's `clients.login_timeout`): nothing is lost then, and no other event tells.
     Connected,
     /// The connection was lost. It is being made again.
     Disconnected {

@@ -25,18 +25,29 @@ fn answer(frame: &proto::RequestFrame, peer: &mut Peer, dropped: &AtomicBool) {
     match Id(frame.message_id) {
         Id::REGISTER => {
             let request = proto::RegisterRequest::decode(content).unwrap();
-            let free = request.user_name == b"alice"[..];
-            let answer = proto::RegisterResponse {
-                error_code: if free { error_code } else { 3 },
+            let taken = request.user_name == b"bob"[..];
+            let mut answer = proto::RegisterResponse {
+                error_code: if taken { 3 } else { error_code },
                 user_id: 1,
                 ..Default::default()
             };
+            if request.user_password.len() < 6 {
+                answer.error_code = code::INVALID;
+                answer.error_text = "a password needs at least 6 characters".to_owned();
+                answer.reason = Some(proto::Reason {
+                    rule: proto::Rule::PasswordTooShort.into(),
+                    value: 6,
+                });
+            }
             peer.answer(id, Id::REGISTER_ANSWER, &answer);
         }
         Id::LOGIN => {
             let request = proto::LoginRequest::decode(content).unwrap();
             let mut answer = login_answer("alice");
-            if request.user_password != b"secret"[..] {
+            // The user has one password for short, and one with space in it.
+            let password = String::from_utf8_lossy(&request.user_password).into_owned();
+            let is_alice = request.user_id == 1 || request.user_name == b"alice"[..];
+            if !is_alice || !["secret", "two words"].contains(&password.as_str()) {
                 answer.error_code = code::LOGIN_WRONG_PASSWORD;
             }
             peer.answer(id, Id::LOGIN_ANSWER, &answer);
@@ -83,6 +94,30 @@ fn answer(frame: &proto::RequestFrame, peer: &mut Peer, dropped: &AtomicBool) {
                 ..Default::default()
             };
             peer.answer(id, Id::FETCH_FRIENDS_ANSWER, &answer);
+        }
+        Id::ADD_FRIEND => {
+            let request = proto::AddFriendRequest::decode(content).unwrap();
+            let known = request.friend_id == 4 || request.friend_name == b"carol king"[..];
+            let answer = proto::AddFriendResponse {
+                error_code: match known {
+                    true => error_code,
+                    false => code::ADD_FRIEND_NO_USER,
+                },
+                friend_user: Some(proto::FriendUser {
+                    friend_id: 4,
+                    friend_name: "carol king".into(),
+                    ..Default::default()
+                }),
+                ..Default::default()
+            };
+            peer.answer(id, Id::ADD_FRIEND_ANSWER, &answer);
+        }
+        Id::FETCH_GROUPS => {
+            let answer = proto::FetchGroupsResponse {
+                error_code,
+                ..Default::default()
+            };
+            peer.answer(id, Id::FETCH_GROUPS_ANSWER, &answer);
         }
         Id::FETCH_HISTORY => {
             let message = proto::Message {
@@ -197,6 +232,7 @@ login 1 wrong
 login 1 secret
 to 9 hello
 to two hello
+group two hello
 dance
 to 2 hello
 ";
@@ -206,7 +242,8 @@ to 2 hello
         "error: sign in first",
         "error: the password is wrong",
         "error: you are not friends; add this user as a friend first",
-        "error: type: to ID TEXT   for example: to 2 hello",
+        "error: two is not one of your friends; friends shows them, add two adds",
+        "error: type: group ID TEXT   for example: group 3 hello",
         "error: \"dance\" is not understood: type a number of the menu or a command; help shows them",
     ];
     assert_eq!(lines(&output.stderr), errors);
@@ -214,11 +251,11 @@ to 2 hello
 }
 
 #[test]
-fn the_numbers_of_the_menus_ask_for_what_they_need() {
-    let script = "1\nalice\nsecret\n2\n1\nsecret\n1\n2\nhello\nhow are you\n/back\n9\n";
+fn the_numbers_of_the_menus_are_commands() {
+    let script = "1 alice secret\n2 1 secret\n1 2\nhello\nhow are you\n/back\n9\n";
     let output = run(chat(), &[], script);
     let expected = [
-        "registered: your user id is 1; sign in with: login 1",
+        "registered: your user id is 1; sign in with: login alice",
         SIGNED_IN,
         "sent",
         "sent",
@@ -230,13 +267,157 @@ fn the_numbers_of_the_menus_ask_for_what_they_need() {
 }
 
 #[test]
-fn a_script_that_ends_within_a_command_fails() {
-    let output = run(chat(), &[], "register alice\n");
+fn a_name_does_where_an_id_does() {
+    let script = "\
+login alice secret
+add 'carol king'
+to bob hello
+history friend bob
+chat bob
+hello again
+/back
+add nobody
+";
+    let output = run(chat(), &[], script);
+    let expected = [
+        SIGNED_IN,
+        "friend added: carol king (4) offline",
+        "sent",
+        "bob (2): of old",
+        "sent",
+    ];
+    assert_eq!(lines(&output.stdout), expected);
     assert_eq!(
         lines(&output.stderr),
-        ["error: the input ended within a command"]
+        ["error: there is no such user; in names upper and lower case differ"]
     );
     assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_name_of_digits_is_told_from_an_id() {
+    let chat = FakeServer::serve(|frame, peer| {
+        let request = proto::LoginRequest::decode(frame.content).unwrap();
+        let refused = proto::ErrorNotice {
+            error_code: 1234,
+            error_text: format!("{}/{:?}", request.user_id, request.user_name),
+        };
+        peer.answer(frame.request_id, Id::ERROR, &refused);
+    });
+    let script = "login 12 x\nlogin name:12 x\nlogin \"12\" x\nlogin 13800138000 x\n";
+    let output = run(chat, &[], script);
+    let said = |who: &str| format!("error: signing in failed with code 1234: {who}");
+    let expected = ["12/b\"\"", "0/b\"12\"", "0/b\"12\"", "0/b\"13800138000\""].map(said);
+    assert_eq!(lines(&output.stderr), expected);
+}
+
+#[test]
+fn quotes_hold_words_together() {
+    let script = "\
+register \"ann lee\" 'two words'
+login alice 'two words'
+logout
+login alice two words
+create 'rust aceans' \"people who like crabs\"
+create plain it's about crabs
+login 'alice secret
+";
+    let output = run(chat(), &[], script);
+    let expected = [
+        "registered: your user id is 1; sign in with: login \"ann lee\"",
+        SIGNED_IN,
+        "signed out",
+        SIGNED_IN,
+        "created: rust aceans (3) - people who like crabs: ",
+        "created: plain (3) - it's about crabs: ",
+    ];
+    assert_eq!(lines(&output.stdout), expected);
+    assert_eq!(
+        lines(&output.stderr),
+        ["error: a quote is not closed: type \"two words\" or 'two words'"]
+    );
+}
+
+#[test]
+fn what_is_missing_in_a_script_is_an_error_and_not_the_next_line() {
+    let script = "register alice\nlogin alice\nlogin alice secret\nadd\ncreate\nfriends\n";
+    let output = run(chat(), &[], script);
+    assert_eq!(lines(&output.stdout), [SIGNED_IN, "bob (2) online"]);
+    let errors = [
+        "error: something is missing; type: register NAME PASSWORD   for example: register ann 'my secret'",
+        "error: something is missing; type: login NAME PASSWORD   for example: login ann 'my secret'",
+        "error: something is missing; type: add NAME   for example: add bob",
+        "error: something is missing; type: create NAME [DESCRIPTION]   for example: create 'our group' for all of us",
+    ];
+    assert_eq!(lines(&output.stderr), errors);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn a_password_that_is_refused_is_told_why_in_the_users_language() {
+    for (language, expected) in [
+        (
+            "en",
+            "error: the password is too short: it needs at least 6 characters",
+        ),
+        ("zh", "error: 密码过短，至少需要 6 个字符"),
+    ] {
+        let output = run(chat(), &["--lang", language], "register ann pw\n");
+        assert_eq!(lines(&output.stderr), [expected]);
+        assert_eq!(output.status.code(), Some(1));
+    }
+}
+
+#[test]
+fn a_chat_with_a_stranger_is_refused_at_once_and_its_lines_are_no_commands() {
+    let script = "\
+login 1 secret
+chat 99
+logout
+/back
+groupchat 7
+quit
+/back
+friends
+";
+    let output = run(chat(), &[], script);
+    assert_eq!(lines(&output.stdout), [SIGNED_IN, "bob (2) online"]);
+    let errors = [
+        "error: 99 is not one of your friends; friends shows them, add 99 adds",
+        "error: you are not a member of group 7; groups shows yours, join 7 joins",
+    ];
+    assert_eq!(lines(&output.stderr), errors);
+    assert_eq!(output.status.code(), Some(1));
+}
+
+#[test]
+fn commands_work_in_a_chat_after_a_slash() {
+    let script = "\
+login 1 secret
+chat 2
+hello
+/friends
+/friend
+//etc/hosts
+/history friend 2
+/quit
+never sent
+";
+    let output = run(chat(), &[], script);
+    let expected = [
+        SIGNED_IN,
+        "sent",
+        "bob (2) online",
+        "sent",
+        "bob (2): of old",
+    ];
+    assert_eq!(lines(&output.stdout), expected);
+    assert_eq!(
+        lines(&output.stderr),
+        [
+            "error: \"/friend\" is no command, and was not sent; /help shows the commands, // begins a text with /"
+        ]
+    );
 }
 
 #[test]
@@ -307,10 +488,21 @@ fn help_lists_the_commands() {
     let output = run(chat(), &[], "login 1 secret\nhelp\n");
     let text = lines(&output.stdout).join("\n");
     for command in [
-        "chat ID",
-        "to ID TEXT",
-        "history friend|group ID [COUNT]",
+        "chat NAME",
+        "to NAME TEXT",
+        "history friend NAME|group ID [COUNT]",
         "logout",
+        "name:12",
+    ] {
+        assert!(text.contains(command), "{text}");
+    }
+    let output = run(chat(), &[], "login 1 secret\nchat 2\n/help\n");
+    let text = lines(&output.stdout).join("\n");
+    for command in [
+        "/back",
+        "/quit",
+        "/history friend NAME|group ID [COUNT]",
+        "//",
     ] {
         assert!(text.contains(command), "{text}");
     }

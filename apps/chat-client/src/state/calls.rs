@@ -2,6 +2,7 @@
 
 use std::time::Instant;
 
+use chat_proto::ids::code;
 use chat_proto::messages as proto;
 use prost::Message as _;
 
@@ -173,6 +174,9 @@ impl State {
                     reason: None,
                 };
                 self.finish(now, call, Err(error));
+            }
+            None if notice.error_code == code::NOT_LOGGED_IN && self.me.is_none() => {
+                self.turned_away();
             }
             None => self.events.push_back(Event::Problem {
                 code: notice.error_code,

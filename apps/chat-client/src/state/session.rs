@@ -166,6 +166,18 @@ impl State {
         self.events.push_back(Event::SignedOut { reason });
     }
 
+    /// The server ends a connection on which nobody has signed in for long. That is no news for the application: the
+    /// next connection is there before somebody signs in, as a rule. The server has read nothing that it has not answered.
+    pub(super) fn turned_away(&mut self) {
+        for call in self.calls.values_mut() {
+            call.stage = Stage::Unsent;
+        }
+        self.session = Session::Out;
+        // The server closes as well; a login must not have to wait for that.
+        self.outputs.push_back(Output::Reset);
+        self.expect_end();
+    }
+
     /// Forgets who was signed in and fails, with `error`, what only that user could ask.
     pub(super) fn end_session(&mut self, error: &ChatError) {
         if self.session == Session::SigningIn {

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
@@ -80,6 +81,10 @@ struct Shared {
     /// Messages shown and not yet waited for.
     fresh: Mutex<u64>,
     arrived: Condvar,
+    /// Whether a lost connection concerns somebody. At the menu the next one is there before it is needed.
+    signed_in: AtomicBool,
+    /// The user was told that there is no connection.
+    told_away: AtomicBool,
 }
 
 impl Feed {
@@ -93,6 +98,8 @@ impl Feed {
             names: Mutex::default(),
             fresh: Mutex::new(0),
             arrived: Condvar::new(),
+            signed_in: AtomicBool::new(false),
+            told_away: AtomicBool::new(false),
         });
         let (notes, noted) = crossbeam_channel::bounded::<String>(NOTES_MAX);
         let of_thread = Arc::clone(&shared);
@@ -131,6 +138,11 @@ impl Feed {
         self.notes.clone()
     }
 
+    /// Somebody has signed in, or out.
+    pub(crate) fn signed_in(&self, signed_in: bool) {
+        self.shared.signed_in.store(signed_in, Ordering::Release);
+    }
+
     pub(crate) fn names(&self) -> MutexGuard<'_, Names> {
         self.shared.names.lock()
     }
@@ -151,6 +163,32 @@ impl Feed {
 }
 
 impl Shared {
+    /// Whether the user is to hear of an event that is no message.
+    fn concerns(&self, event: &Event) -> bool {
+        match event {
+            Event::Disconnected { .. } => {
+                let concerns = self.signed_in.load(Ordering::Acquire);
+                self.told_away.fetch_or(concerns, Ordering::AcqRel);
+                concerns
+            }
+            Event::Unreachable { failures, .. } => {
+                let concerns = *failures == phrases::FAILURES_TOLD;
+                self.told_away.fetch_or(concerns, Ordering::AcqRel);
+                concerns
+            }
+            Event::Connected => self.told_away.swap(false, Ordering::AcqRel),
+            Event::Reconnected { .. } => {
+                self.told_away.store(false, Ordering::Release);
+                true
+            }
+            Event::SignedOut { .. } => {
+                self.signed_in.store(false, Ordering::Release);
+                true
+            }
+            _ => true,
+        }
+    }
+
     fn show(&self, event: &Event, announcer: &mut Announcer, language: Language) {
         match event {
             Event::Message(message) => {
@@ -162,6 +200,7 @@ impl Shared {
                 *self.fresh.lock() += 1;
                 self.arrived.notify_all();
             }
+            event if !self.concerns(event) => {}
             event => {
                 if let Some(line) = phrases::event(event, language) {
                     announcer.line(&line);

@@ -9,7 +9,9 @@
 //! | `feed` | what arrives without being asked for |
 //! | `phrases` | sentences in the user's language |
 //! | `session` | carries commands out |
-//! | `ask` | asks for what a command still needs |
+//! | `talk` | a chat, where what is typed is sent |
+//! | `ask` | the arguments of a command, asked for where they are missing |
+//! | `typed` | words, quotes, and whom a word names |
 //!
 //! | exit code | when |
 //! |---|---|
@@ -24,7 +26,9 @@ mod phrases;
 mod reach;
 mod screen;
 mod session;
+mod talk;
 mod tls;
+mod typed;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -43,7 +47,7 @@ Examples:
   chat-client 127.0.0.1 8000             menus, in a terminal
   chat-client chat.example.org 8000 --lang zh
   chat-client chat.example.org 8443 --tls
-  printf 'login 1 secret\\nto 2 hello\\n' | chat-client 127.0.0.1 8000
+  printf 'login ann secret\\nto bob hello\\n' | chat-client 127.0.0.1 8000
                                          a script: one command a line, `help` lists them
 
 Exit codes: 0 all went well, 1 a command failed or the server cannot be reached, 2 wrong usage.";

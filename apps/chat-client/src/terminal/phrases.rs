@@ -1,11 +1,15 @@
 //! Sentences with something in them, in the user's language.
 
 use chat_client::{
-    Body, Conversation, Event, Friend, Group, Language, Message, Presence, Role, time,
+    Body, Conversation, Event, Friend, Group, GroupId, Language, Message, Presence, Role, Who, time,
 };
 
 use super::feed::Names;
 use super::screen::Kind;
+use super::typed::as_typed;
+
+/// So many attempts to connect fail before the user hears of it.
+pub(crate) const FAILURES_TOLD: u32 = 3;
 
 /// What to check when the server cannot be reached.
 pub(crate) fn unreachable(place: (&str, u16), reason: &str, language: Language) -> [String; 2] {
@@ -68,7 +72,7 @@ pub(crate) fn event(event: &Event, language: Language) -> Option<String> {
         }
         (
             Event::Unreachable {
-                failures: 3,
+                failures: FAILURES_TOLD,
                 reason,
             },
             Language::English,
@@ -77,7 +81,7 @@ pub(crate) fn event(event: &Event, language: Language) -> Option<String> {
         }
         (
             Event::Unreachable {
-                failures: 3,
+                failures: FAILURES_TOLD,
                 reason,
             },
             Language::Chinese,
@@ -163,6 +167,56 @@ pub(crate) fn not_understood(line: &str, language: Language) -> String {
             "\"{line}\" is not understood: type a number of the menu or a command; help shows them"
         ),
         Language::Chinese => format!("无法识别“{line}”：请输入菜单编号或命令，输入 help 查看"),
+    }
+}
+
+/// A line in a chat that is no command, though it begins as one.
+pub(crate) fn no_command(word: &str, language: Language) -> String {
+    match language {
+        Language::English => format!(
+            "\"/{word}\" is no command, and was not sent; /help shows the commands, // begins a text with /"
+        ),
+        Language::Chinese => {
+            format!("“/{word}”不是命令，也未发送：/help 查看命令，以 / 开头的消息请以 // 开头")
+        }
+    }
+}
+
+/// Where what is typed goes from now on.
+pub(crate) fn chatting(partner: &str, language: Language) -> String {
+    match language {
+        Language::English => format!(
+            "each line is sent to {partner}; /back leads back to the menu, /help shows more"
+        ),
+        Language::Chinese => format!("逐行发送给 {partner}：/back 返回菜单，/help 查看更多"),
+    }
+}
+
+/// Somebody who cannot be written to.
+pub(crate) fn not_a_friend(who: &Who, language: Language) -> String {
+    let who = match who {
+        Who::Id(id) => id.to_string(),
+        Who::Name(name) => as_typed(name).into_owned(),
+    };
+    match language {
+        Language::English => {
+            format!("{who} is not one of your friends; friends shows them, add {who} adds")
+        }
+        Language::Chinese => {
+            format!("{who} 不是您的好友：friends 查看好友，add {who} 添加好友")
+        }
+    }
+}
+
+/// A group that the user is not in.
+pub(crate) fn not_a_member(group: GroupId, language: Language) -> String {
+    match language {
+        Language::English => {
+            format!("you are not a member of group {group}; groups shows yours, join {group} joins")
+        }
+        Language::Chinese => {
+            format!("您不是群组 {group} 的成员：groups 查看群组，join {group} 加入群组")
+        }
     }
 }
 

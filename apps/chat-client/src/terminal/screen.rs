@@ -145,6 +145,15 @@ impl Input {
         }
     }
 
+    /// How wide the screen is; of a script none is.
+    pub(crate) fn columns(&mut self) -> usize {
+        let dimensions = match self {
+            Self::Script(_) => None,
+            Self::Editor(editor) => editor.dimensions(),
+        };
+        dimensions.map_or(usize::MAX, |(columns, _)| usize::from(columns))
+    }
+
     /// Remembers a line, for the arrow keys. In memory only.
     pub(crate) fn remember(&mut self, line: &str) {
         if let Self::Editor(editor) = self {

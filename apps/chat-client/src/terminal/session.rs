@@ -4,40 +4,51 @@ use std::ops::RangeInclusive;
 use std::process::ExitCode;
 use std::time::Duration;
 
-use chat_client::{ChatClient, ChatError, Conversation, Language, Message, Pending, Status};
+use chat_client::{ChatClient, ChatError, Conversation, Language, Message, Pending, Status, Who};
 
-use super::command::{self, Menu, Verb, split_word};
+use super::ask::Question;
+use super::command::{self, Menu, Party, Verb};
 use super::feed::Feed;
 use super::phrases;
 use super::screen::{Echo, Input, Kind, Line, Screen};
+use super::typed::{as_typed, split_word};
 
 /// An answer is due before this is over: its request's own deadline comes first.
-const PATIENCE: Duration = Duration::from_secs(3700);
+pub(super) const PATIENCE: Duration = Duration::from_secs(3700);
 const HISTORY_LINES: u32 = 20;
+const NAME: Question = ("name: ", "用户名：");
+const GROUP_NAME: Question = ("name of the group: ", "群组名称：");
+const DESCRIPTION: Question = ("description (may be empty): ", "群组简介（可为空）：");
+const CONVERSATION: Question = (
+    "friend NAME or group ID: ",
+    "friend 用户名，或 group 群组 ID：",
+);
 
 /// One user at work.
 pub(crate) struct Session {
-    client: ChatClient,
-    feed: Feed,
+    pub(super) client: ChatClient,
+    pub(super) feed: Feed,
     pub(super) screen: Screen,
     pub(super) language: Language,
     timeout: Duration,
+    /// With whom the user chats: what is typed is sent there. `None` at the menu.
+    pub(super) talking: Option<Conversation>,
 }
 
 /// Why a command was not carried out.
 pub(super) enum Failure {
     /// What was typed is not usable; says what would be.
     Hint(String),
+    /// There is no such command.
+    NotUnderstood(String),
     /// The server or the way to it.
     Chat(ChatError),
     /// The user did not want it after all.
     Cancelled,
-    /// The input has ended.
-    End,
 }
 
 /// What comes after a command.
-enum Next {
+pub(super) enum Next {
     Command,
     Quit,
 }
@@ -62,32 +73,33 @@ impl Session {
             screen,
             language,
             timeout,
+            talking: None,
         }
     }
 
     /// Reads and carries out commands until the user leaves or the script ends.
-    pub(crate) fn run(self, mut input: Input) -> ExitCode {
-        self.greet();
+    pub(crate) fn run(mut self, mut input: Input) -> ExitCode {
+        self.greet(&mut input);
         let mut code = ExitCode::SUCCESS;
-        // Ctrl-C and Ctrl-D lead out of here, too.
-        while let Line::Text(line) = input.read(&self.prompt(), Echo::Shown) {
-            match self.carry_out(&line, &mut input) {
+        loop {
+            if self.screen.kind() == Kind::Terminal && self.client.user().is_none() {
+                self.talking = None;
+            }
+            let done = match (input.read(&self.prompt(), Echo::Shown), self.talking) {
+                (Line::Text(line), Some(to)) => self.carry_out_in_chat(to, &line, &mut input),
+                (Line::Text(line), None) => self.carry_out_lines(&line, &mut input),
+                // Ctrl-C and Ctrl-D lead out of a chat, and from the menu out of here.
+                (Line::Away | Line::End, Some(_)) if self.screen.kind() == Kind::Terminal => {
+                    self.talking = None;
+                    Ok(Next::Command)
+                }
+                (Line::Away | Line::End, _) => Ok(Next::Quit),
+            };
+            match done {
                 Ok(Next::Command) | Err(Failure::Cancelled) => {}
                 Ok(Next::Quit) => break,
-                Err(Failure::End) => {
-                    self.screen.error(
-                        self.language
-                            .pick("the input ended within a command", "输入在命令中途结束"),
-                    );
-                    code = self.failed(code);
-                    break;
-                }
-                Err(Failure::Hint(hint)) => {
-                    self.screen.error(&hint);
-                    code = self.failed(code);
-                }
-                Err(Failure::Chat(error)) => {
-                    self.screen.error(&error.explain(self.language));
+                Err(failure) => {
+                    self.screen.error(&self.explain(failure));
                     code = self.failed(code);
                 }
             }
@@ -113,47 +125,87 @@ impl Session {
         }
     }
 
-    fn carry_out(&self, line: &str, input: &mut Input) -> Result<Next, Failure> {
+    fn explain(&self, failure: Failure) -> String {
+        match failure {
+            Failure::Hint(hint) => hint,
+            Failure::NotUnderstood(word) => phrases::not_understood(&word, self.language),
+            Failure::Chat(error) => error.explain(self.language),
+            Failure::Cancelled => String::new(),
+        }
+    }
+
+    /// Lines at the menu: several are there at once when they were pasted.
+    fn carry_out_lines(&mut self, lines: &str, input: &mut Input) -> Result<Next, Failure> {
+        for line in lines.lines() {
+            let done = match self.talking {
+                Some(to) => self.carry_out_in_chat(to, line, input),
+                None => self.carry_out(line, self.menu(), input),
+            };
+            match done {
+                Ok(Next::Command) => {}
+                done => return done,
+            }
+        }
+        Ok(Next::Command)
+    }
+
+    pub(super) fn carry_out(
+        &mut self,
+        line: &str,
+        menu: Menu,
+        input: &mut Input,
+    ) -> Result<Next, Failure> {
         let trimmed = line.trim();
         // Lines of a script that start with # are for its reader.
-        if trimmed.is_empty() || trimmed.starts_with('#') {
+        if menu != Menu::Chat && (trimmed.is_empty() || trimmed.starts_with('#')) {
             return Ok(Next::Command);
         }
-        let Some((verb, rest)) = command::parse(trimmed, self.menu()) else {
+        let Some((verb, rest)) = command::parse(trimmed, menu) else {
             // The rest may be long.
-            let (word, _) = split_word(trimmed);
-            return Err(Failure::Hint(phrases::not_understood(word, self.language)));
+            return Err(Failure::NotUnderstood(split_word(trimmed).0.to_owned()));
         };
         if !matches!(verb, Verb::Register | Verb::Login) {
-            input.remember(line);
+            match menu {
+                Menu::Chat => input.remember(&format!("/{line}")),
+                _ => input.remember(line),
+            }
         }
         match verb {
             Verb::Quit => return Ok(Next::Quit),
-            Verb::Help => self.show_help(),
+            Verb::Back => self.talking = None,
+            Verb::Help => self.show_help(menu, input),
             Verb::Register => self.register(rest, input)?,
             Verb::Login => self.login(rest, input)?,
-            Verb::Logout => self.logout()?,
+            Verb::Logout => self.logout(input)?,
             Verb::ChatFriend => {
-                let friend = self.ask_user(verb, rest, input)?;
-                self.talk(Conversation::Friend(friend), input)?;
+                let (who, _) = self.who(verb, rest, input)?;
+                self.chat_with(&who, input)?;
             }
             Verb::ChatGroup => {
-                let group = self.ask_group(verb, rest, input)?;
-                self.talk(Conversation::Group(group), input)?;
+                let (group, _) = self.group(verb, rest, input)?;
+                self.chat_in(group, input)?;
             }
             Verb::ToFriend => {
-                let (id, text) = split_word(rest);
-                let to = command::user(id).map(Conversation::Friend);
-                self.send_one(verb, to, text, "to 2 hello")?;
+                let (who, text) = self.who(verb, rest, input)?;
+                if text.is_empty() {
+                    return Err(self.usage(verb));
+                }
+                let friend = match who {
+                    Who::Id(friend) => friend,
+                    who => self.find_friend(&who)?.user,
+                };
+                self.send_one(Conversation::Friend(friend), text)?;
             }
             Verb::ToGroup => {
-                let (id, text) = split_word(rest);
-                let to = command::group(id).map(Conversation::Group);
-                self.send_one(verb, to, text, "group 3 hello")?;
+                let (group, text) = self.group(verb, rest, input)?;
+                if text.is_empty() {
+                    return Err(self.usage(verb));
+                }
+                self.send_one(Conversation::Group(group), text)?;
             }
             Verb::AddFriend => {
-                let user = self.ask_user(verb, rest, input)?;
-                let friend = self.answer(self.client.add_friend(user))?;
+                let (who, _) = self.who(verb, rest, input)?;
+                let friend = self.answer(self.client.add_friend(who))?;
                 self.feed.names().friends(std::slice::from_ref(&friend));
                 self.say(
                     "friend added: ",
@@ -162,13 +214,18 @@ impl Session {
                 );
             }
             Verb::DeleteFriend => {
-                let friend = self.ask_user(verb, rest, input)?;
+                let (who, _) = self.who(verb, rest, input)?;
+                let friend = match who {
+                    Who::Id(friend) => friend,
+                    who => self.find_friend(&who)?.user,
+                };
                 self.answer(self.client.delete_friend(friend))?;
-                self.say("friend deleted: ", "已删除好友：", &friend.to_string());
+                let friend = self.feed.names().user(friend, "");
+                self.say("friend deleted: ", "已删除好友：", &friend);
             }
             Verb::CreateGroup => self.create_group(rest, input)?,
             Verb::JoinGroup => {
-                let group = self.ask_group(verb, rest, input)?;
+                let (group, _) = self.group(verb, rest, input)?;
                 let group = self.answer(self.client.join_group(group))?;
                 self.feed.names().groups(std::slice::from_ref(&group));
                 self.say(
@@ -178,12 +235,12 @@ impl Session {
                 );
             }
             Verb::LeaveGroup => {
-                let group = self.ask_group(verb, rest, input)?;
+                let (group, _) = self.group(verb, rest, input)?;
                 self.answer(self.client.leave_group(group))?;
                 self.say("left group ", "已退出群组 ", &group.to_string());
             }
             Verb::DeleteGroup => {
-                let group = self.ask_group(verb, rest, input)?;
+                let (group, _) = self.group(verb, rest, input)?;
                 self.answer(self.client.delete_group(group))?;
                 self.say("deleted group ", "已解散群组 ", &group.to_string());
             }
@@ -206,35 +263,26 @@ impl Session {
     // ---- commands ----
 
     fn register(&self, rest: &str, input: &mut Input) -> Result<(), Failure> {
-        let (name, password) = split_word(rest);
-        let name = match name {
-            "" => self.ask("name: ", "用户名：", input)?,
-            name => name.to_owned(),
-        };
-        let password = match password {
-            "" => self.ask_new_password(input)?,
-            password => password.to_owned(),
-        };
-        let user = self.answer(self.client.register(&name, &password))?;
+        let (name, rest) = self.word(Verb::Register, rest, NAME, input)?;
+        let password = self.new_password(Verb::Register, rest, input)?;
+        let user = self.answer(self.client.register(&name.text, &password))?;
+        let name = as_typed(name.text.trim());
         match self.language {
             Language::English => self.screen.line(&format!(
-                "registered: your user id is {user}; sign in with: login {user}"
+                "registered: your user id is {user}; sign in with: login {name}"
             )),
             Language::Chinese => self.screen.line(&format!(
-                "注册成功：您的用户 ID 是 {user}，请用 login {user} 登录"
+                "注册成功：您的用户 ID 是 {user}，请用 login {name} 登录"
             )),
         }
         Ok(())
     }
 
     fn login(&self, rest: &str, input: &mut Input) -> Result<(), Failure> {
-        let (id, password) = split_word(rest);
-        let user = self.ask_user(Verb::Login, id, input)?;
-        let password = match password {
-            "" => self.ask_hidden("password: ", "密码：", input)?,
-            password => password.to_owned(),
-        };
-        let login = self.answer(self.client.login(user, &password))?;
+        let (who, rest) = self.who(Verb::Login, rest, input)?;
+        let password = self.password(Verb::Login, rest, input)?;
+        let login = self.answer(self.client.login(who, &password))?;
+        self.feed.signed_in(true);
         {
             let mut names = self.feed.names();
             names.me(login.user, &login.name);
@@ -251,30 +299,28 @@ impl Session {
                 "已登录为 {name} ({user})：好友 {friends}，群组 {groups}，待收消息 {waiting}"
             )),
         }
-        self.show_menu();
+        self.show_menu(input);
         Ok(())
     }
 
-    fn logout(&self) -> Result<(), Failure> {
+    fn logout(&mut self, input: &mut Input) -> Result<(), Failure> {
         self.answer(self.client.logout())?;
+        self.feed.signed_in(false);
+        self.talking = None;
         self.say("signed out", "已登出", "");
-        self.show_menu();
+        self.show_menu(input);
         Ok(())
     }
 
     fn create_group(&self, rest: &str, input: &mut Input) -> Result<(), Failure> {
-        let (name, description) = match split_word(rest) {
-            ("", _) => (
-                self.ask("name of the group: ", "群组名称：", input)?,
-                self.ask_or_nothing(
-                    "description (may be empty): ",
-                    "群组简介（可为空）：",
-                    input,
-                )?,
-            ),
-            (name, description) => (name.to_owned(), description.to_owned()),
+        let verb = Verb::CreateGroup;
+        let (name, description) = self.word(verb, rest, GROUP_NAME, input)?;
+        let description = match rest {
+            "" => self.ask(verb, DESCRIPTION, Echo::Shown, input)?.into(),
+            _ => self.last(description)?,
         };
-        let group = self.answer(self.client.create_group(&name, &description))?;
+        let created = self.client.create_group(&name.text, description.trim());
+        let group = self.answer(created)?;
         self.feed.names().groups(std::slice::from_ref(&group));
         self.say(
             "created: ",
@@ -285,19 +331,41 @@ impl Session {
     }
 
     fn history(&self, rest: &str, input: &mut Input) -> Result<(), Failure> {
+        let verb = Verb::History;
+        let asked;
         let typed = match rest {
-            "" => self.ask("friend or group, and id: ", "好友或群组，以及 ID：", input)?,
-            rest => rest.to_owned(),
+            "" => {
+                asked = self.ask(verb, CONVERSATION, Echo::Shown, input)?;
+                if asked.trim().is_empty() {
+                    return Err(Failure::Cancelled);
+                }
+                &asked
+            }
+            rest => rest,
         };
-        let (kind, rest) = split_word(&typed);
-        let (id, count) = split_word(rest);
-        let count = match count.trim() {
-            "" => Some(HISTORY_LINES),
-            count => count.parse().ok().filter(|count| (1..=500).contains(count)),
+        let (kind, rest) = split_word(typed);
+        let party = command::party(kind).ok_or_else(|| self.usage(verb))?;
+        let (conversation, rest) = match party {
+            Party::Friend => {
+                let (who, rest) = self.who(verb, rest, input)?;
+                let friend = match who {
+                    Who::Id(friend) => friend,
+                    who => self.find_friend(&who)?.user,
+                };
+                (Conversation::Friend(friend), rest)
+            }
+            Party::Group => {
+                let (group, rest) = self.group(verb, rest, input)?;
+                (Conversation::Group(group), rest)
+            }
         };
-        let conversation = command::conversation(kind, id);
-        let (Some(conversation), Some(count)) = (conversation, count) else {
-            return Err(self.usage(Verb::History, "history friend 2 50"));
+        let count = match rest.trim() {
+            "" => HISTORY_LINES,
+            count => count
+                .parse()
+                .ok()
+                .filter(|count| (1..=500).contains(count))
+                .ok_or_else(|| self.usage(verb))?,
         };
         let last = self
             .answer(self.client.history(conversation, 1, 1))?
@@ -347,7 +415,7 @@ impl Session {
                 .map(Duration::from_secs),
         };
         let (Some(count), Some(timeout)) = (count, timeout) else {
-            return Err(self.usage(Verb::Wait, "wait 1 30"));
+            return Err(self.usage(Verb::Wait));
         };
         if self.feed.wait(count, timeout) {
             Ok(())
@@ -360,97 +428,26 @@ impl Session {
         }
     }
 
-    // ---- messages ----
-
-    fn send_one(
-        &self,
-        verb: Verb,
-        to: Option<Conversation>,
-        text: &str,
-        example: &str,
-    ) -> Result<(), Failure> {
-        match to {
-            Some(to) if !text.is_empty() => {
-                self.answer(self.client.send(to, text))?;
-                self.say("sent", "已发送", "");
-                Ok(())
-            }
-            _ => Err(self.usage(verb, example)),
-        }
+    fn send_one(&self, to: Conversation, text: &str) -> Result<(), Failure> {
+        self.answer(self.client.send(to, text))?;
+        self.say("sent", "已发送", "");
+        Ok(())
     }
 
-    /// Sends each line that is typed, until an empty one or /back.
-    fn talk(&self, to: Conversation, input: &mut Input) -> Result<(), Failure> {
-        let partner = match to {
-            Conversation::Friend(friend) => self.feed.names().user(friend, ""),
-            Conversation::Group(group) => self.feed.names().group(group),
-        };
-        if self.screen.kind() == Kind::Terminal {
-            self.say(
-                "each line is sent; an empty line or /back leads back to the menu",
-                "逐行发送，空行或 /back 返回菜单",
-                "",
-            );
-        }
-        let mut all_sent = true;
-        while self.client.user().is_some() || self.screen.kind() == Kind::Pipe {
-            let text = match input.read(&format!("→ {partner} "), Echo::Shown) {
-                Line::Text(text) => text,
-                Line::Away | Line::End => break,
-            };
-            if matches!(text.trim(), "" | "/back") {
-                break;
-            }
-            input.remember(&text);
-            let sent = self.client.send(to, &text);
-            match self.screen.kind() {
-                Kind::Terminal => self.tell_failure(sent, text),
-                Kind::Pipe => match sent.wait(PATIENCE) {
-                    Ok(_) => self.say("sent", "已发送", ""),
-                    // The next line is a message still.
-                    Err(error) => {
-                        self.screen.error(&error.explain(self.language));
-                        all_sent = false;
-                    }
-                },
-            }
-        }
-        if all_sent {
-            return Ok(());
-        }
-        let hint = self
-            .language
-            .pick("not all of it was sent", "部分消息未能发送");
-        Err(Failure::Hint(hint.to_owned()))
-    }
-
-    /// Says it when a message could not be sent; typing goes on meanwhile.
-    fn tell_failure<T: Send + 'static>(&self, sent: Pending<T>, text: String) {
-        let (notes, language) = (self.feed.notes(), self.language);
-        sent.on_complete(move |result| {
-            if let Err(error) = result {
-                let not_sent = language.pick("! not sent", "! 未发送");
-                let note = format!("{not_sent} \"{text}\": {}", error.explain(language));
-                // On the loop's thread: rather a note less than waiting.
-                let _ = notes.try_send(note);
-            }
-        });
-    }
-
-    fn answer<T>(&self, pending: Pending<T>) -> Result<T, Failure> {
+    pub(super) fn answer<T>(&self, pending: Pending<T>) -> Result<T, Failure> {
         Ok(pending.wait(PATIENCE)?)
     }
 
     // ---- showing ----
 
-    fn greet(&self) {
+    fn greet(&self, input: &mut Input) {
         if self.screen.kind() == Kind::Terminal {
             self.say(
-                "Welcome to the chat. Type a number or a word.",
-                "欢迎使用聊天系统，请输入编号或命令。",
+                "Welcome to the chat. Type a number or a word; help explains them.",
+                "欢迎使用聊天系统，请输入编号或命令，help 查看说明。",
                 "",
             );
-            self.show_menu();
+            self.show_menu(input);
         }
     }
 
@@ -467,27 +464,28 @@ impl Session {
             Status::Resuming => self.language.pick("(resuming) ", "（恢复中）"),
             _ => "",
         };
-        match self.client.user() {
-            Some(user) => format!("{state}{}> ", self.feed.names().user(user, "")),
-            None => format!("{state}> "),
+        match (self.talking, self.client.user()) {
+            (Some(to), _) => format!("{state}→ {} ", self.partner(to)),
+            (None, Some(user)) => format!("{state}{}> ", self.feed.names().user(user, "")),
+            (None, None) => format!("{state}> "),
         }
     }
 
-    fn show_menu(&self) {
+    fn show_menu(&self, input: &mut Input) {
         if self.screen.kind() == Kind::Terminal {
-            for line in self.menu().lines(self.language) {
+            for line in self.menu().lines(input.columns(), self.language) {
                 self.screen.line(&line);
             }
         }
     }
 
-    fn show_help(&self) {
-        for line in self.menu().help(self.language) {
+    fn show_help(&self, menu: Menu, input: &mut Input) {
+        for line in menu.help(input.columns(), self.language) {
             self.screen.line(&line);
         }
     }
 
-    fn say(&self, english: &str, chinese: &str, rest: &str) {
+    pub(super) fn say(&self, english: &str, chinese: &str, rest: &str) {
         let beginning = self.language.pick(english, chinese);
         self.screen.line(&format!("{beginning}{rest}"));
     }

@@ -303,10 +303,11 @@ mod tests {
         ("GROUP_CHAT", &[Operation::GroupChat]),
     ];
     /// Those that have no codes of their own.
-    const OTHERS: [Operation; 4] = [
+    const OTHERS: [Operation; 5] = [
         Operation::Resume,
         Operation::Friends,
         Operation::Groups,
+        Operation::Members,
         Operation::History,
     ];
 

@@ -157,6 +157,7 @@ pub(crate) fn login_answer(name: &str) -> proto::LoginResponse {
     proto::LoginResponse {
         error_code: code::SUCCESS,
         user: Some(proto::User {
+            user_id: 1,
             user_name: name.to_owned().into(),
             ..Default::default()
         }),

@@ -96,6 +96,26 @@ fn who_signs_in_by_name_goes_on_under_the_id_of_the_answer() {
 }
 
 #[test]
+fn a_connection_that_ends_because_nobody_signed_in_is_made_anew_without_a_word() {
+    let mut rig = Rig::new();
+    rig.open();
+    // Written before the notice arrives, and never read by the server.
+    let login = rig.ask(login());
+    rig.expect(Id::LOGIN);
+    let notice = proto::ErrorNotice {
+        error_code: code::NOT_LOGGED_IN,
+        error_text: "nobody logged in for too long".to_owned(),
+    };
+    rig.answer(0, Id::ERROR, &notice);
+    assert_eq!(login.all(), []);
+    rig.open();
+    let (id, _) = rig.expect(Id::LOGIN);
+    rig.answer(id, Id::LOGIN_ANSWER, &login_answer(Vec::new()));
+    assert!(matches!(login.all()[..], [Ok(Answer::Login(_))]));
+    assert_eq!(rig.events, [Event::Connected, Event::Connected]);
+}
+
+#[test]
 fn a_login_by_name_whose_answer_names_nobody_signs_nobody_in() {
     let mut rig = Rig::new();
     rig.open();
