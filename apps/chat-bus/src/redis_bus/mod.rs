@@ -409,20 +409,17 @@ impl Bus for RedisBus {
     }
 
     fn restore(&self, proxy: ProxyId, sessions: &[HeldSession]) -> Result<Restored, BusError> {
-        let commands: Vec<Cmd> = sessions
-            .chunks(USERS_PER_COMMAND)
-            .map(|some| {
-                let place = |session| SessionRef { proxy, session };
-                let to = some.iter().map(|held| (held.user, place(held.session)));
-                let mut restore = self.giving(scripts::RESTORE, to);
-                for &HeldSession { session, login, .. } in some {
-                    restore.arg(place(session).to_string()).arg(login);
-                }
-                restore
-            })
-            .collect();
-        let answers: Vec<Vec<(i64, Vec<String>)>> = self.ask_all(&commands)?;
-        let answers: Vec<(i64, Vec<String>)> = answers.into_iter().flatten().collect();
+        let mut answers: Vec<(i64, Vec<String>)> = Vec::with_capacity(sessions.len());
+        // A round trip each: a thousand sessions are some ten thousand operations, and the time limit is for one answer.
+        for some in sessions.chunks(USERS_PER_COMMAND) {
+            let place = |session| SessionRef { proxy, session };
+            let to = some.iter().map(|held| (held.user, place(held.session)));
+            let mut restore = self.giving(scripts::RESTORE, to);
+            for &HeldSession { session, login, .. } in some {
+                restore.arg(place(session).to_string()).arg(login);
+            }
+            answers.extend(self.ask::<Vec<(i64, Vec<String>)>>(restore)?);
+        }
         if answers.len() != sessions.len() {
             return Err(unexpected());
         }
