@@ -25,11 +25,11 @@
 //!
 //! - **Never stuck.** Every state but Ready and Removed ends by itself: an attempt, a probe and a provider that
 //!   says it stops are given up after a time, even if the driver never hears how they ended.
-//! - **One pause for all links.** After a failure no link that was down connects before the pause is over.
-//!   What fails during the pause does not make the next one longer. While no connection stands, one attempt
-//!   at a time tells whether the provider is back, and the others follow when it succeeds.
-//! - **Nothing is risked while a connection stands.** A connection that is made beside others after a failure gets
-//!   calls once it has answered a probe: whoever accepts it may be a balancer with nobody behind.
+//! - **One pause for all links.** After a failure no lost link connects before the pause is over. Further
+//!   failures during the pause do not lengthen the next pause. While no connection stands, the links connect one
+//!   at a time; when an attempt succeeds, the other links follow.
+//! - **Nothing is risked while a connection stands.** A connection that is made beside others after a failure
+//!   answers a probe before calls are sent on it: a load balancer accepts connections without a provider behind it.
 //! - **An isolated endpoint has no connection.** The old ones are closed once their calls are over, and the probe
 //!   makes a new one: a way that swallows everything is left, and not tested again and again.
 //! - **A connection speaks for itself.** Calls that fail because their connection was lost say nothing about the

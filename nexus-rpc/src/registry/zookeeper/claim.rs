@@ -1,8 +1,8 @@
 //! A provider's node: how a session makes it, keeps it, and gives it up.
 //!
-//! The node is ephemeral, so it belongs to a session. One of the same name that belongs to another session
-//! is left over from a process that crashed, or belongs to a live process that advertises the same address by
-//! mistake. ZooKeeper cannot tell which, so a claim finds out:
+//! The node is ephemeral: it belongs to a session. A node of another session is either left over from a
+//! crashed process, or belongs to a live process that advertises the same address by mistake. ZooKeeper cannot
+//! tell the two cases apart, so a claim finds out:
 //!
 //! | standing | finds another session's node | finds no node |
 //! |---|---|---|
@@ -11,9 +11,8 @@
 //! | holder that took another's place a moment ago | waits | waits |
 //! | waiting | leaves it, looks again with growing pauses | creates it, holds it |
 //!
-//! A session that has expired does not answer, so a process that is started again is registered at once. A
-//! live rival takes its node back at once, and the newcomer waits from then on: four writes decide it, and the
-//! rival keeps the address.
+//! A dead session does not answer, so a restarted process is registered at once. A live rival takes its node
+//! back at once, and the newcomer waits from then on. The rival keeps the address, after four writes.
 
 use std::time::{Duration, Instant};
 
@@ -25,8 +24,8 @@ use crate::registry::{MethodInfo, RegistrationStatus};
 /// Attempts at a node that others create or delete meanwhile.
 const CONTENTION_MAX: usize = 3;
 
-/// Whoever loses a node so soon after it took another's place has a live rival. Longer than a rival takes to
-/// notice: its watch tells it at once, and it rereads every few seconds.
+/// A node that is lost so soon after the claim took another session's place has a live rival. A rival
+/// notices at once by its watch, or after `reread_interval` at the latest.
 const RIVAL_ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 /// A node that should be there.
@@ -138,8 +137,8 @@ impl Claim {
         Ok(false)
     }
 
-    /// What to delete when nobody wants the node any more; `None` if it never was there. If it is there all the
-    /// same, then in a session that was lost over it, and it vanishes with that.
+    /// The node to delete after a deregistration; `None` if no session is known to have created one. A node of
+    /// a session that was lost meanwhile vanishes with that session.
     pub(super) fn into_removal(self, path: String) -> Option<Removal> {
         let Self { status, owner, .. } = self;
         let Some(owner) = owner else {
@@ -293,8 +292,8 @@ pub(super) struct Removal {
 }
 
 impl Removal {
-    /// Deletes the node if it is still the one that was registered, and not another process's. False if that
-    /// is refused: it is tried again, and the node vanishes with the session at the latest.
+    /// Deletes the node, unless another process owns the node by now. False if ZooKeeper refuses: the removal is
+    /// repeated, and the node vanishes with the session at the latest.
     ///
     /// # Errors
     /// When the session is lost.
