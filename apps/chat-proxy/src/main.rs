@@ -13,6 +13,11 @@ use chat_proxy::{Proxy, ProxyOptions};
 use nexus_net::{LoopGroup, ProxyProtocol};
 use nexus_rpc::{HttpOptions, ProviderError, ProviderOptions, RpcProvider, registry};
 
+/// Returns freed memory to the system after a peak. The system's allocator keeps much of a peak (`benches/README.md`).
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     cli::run(
         "chat-proxy",

@@ -9,6 +9,11 @@ use chat_server::ChatServer;
 use chat_server::config::{self, Node};
 use nexus_net::LoopGroup;
 
+/// Returns freed memory to the system after a peak. The system's allocator keeps much of a peak (`benches/README.md`).
+#[cfg(feature = "jemalloc")]
+#[global_allocator]
+static ALLOCATOR: tikv_jemallocator::Jemalloc = tikv_jemallocator::Jemalloc;
+
 fn main() -> ExitCode {
     cli::run(
         "chat-server",
