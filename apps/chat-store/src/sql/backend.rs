@@ -87,7 +87,9 @@ pub(crate) struct Retry {
 }
 
 impl Retry {
-    const CONFLICTS_MAX: u32 = 8;
+    /// A key that is still taken then was not taken just now.
+    const KEY_TAKEN_MAX: u32 = 8;
+    const PAUSE_MAX: Duration = Duration::from_millis(64);
 
     /// For an operation that starts now and is not tried again once `time_max` has passed.
     pub(crate) fn new(time_max: Duration) -> Self {
@@ -107,15 +109,18 @@ impl Retry {
             DbError::Lost(_) if in_time && !self.lost => self.lost = true,
             // Each time there is less to do.
             DbError::Shrunk => {}
-            DbError::Conflict(_) | DbError::KeyTaken(_) | DbError::Interrupted(_)
-                if in_time && self.conflicts < Self::CONFLICTS_MAX =>
-            {
-                std::thread::sleep(Duration::from_millis(1 << self.conflicts));
-                self.conflicts += 1;
-            }
+            DbError::KeyTaken(_) if in_time && self.conflicts < Self::KEY_TAKEN_MAX => self.pause(),
+            // Busy conversations meet several in a row on two nodes of Galera.
+            DbError::Conflict(_) | DbError::Interrupted(_) if in_time => self.pause(),
             error => return Err(error.into()),
         }
         Ok(())
+    }
+
+    fn pause(&mut self) {
+        let pause = Duration::from_millis(2_u64.saturating_pow(self.conflicts));
+        std::thread::sleep(pause.min(Self::PAUSE_MAX));
+        self.conflicts = self.conflicts.saturating_add(1);
     }
 }
 
