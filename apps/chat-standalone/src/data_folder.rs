@@ -11,6 +11,8 @@ use std::fs::{self, DirBuilder, File, OpenOptions, Permissions, TryLockError};
 use std::io::{self, ErrorKind, Read, Write};
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use crate::StartError;
 
@@ -20,6 +22,9 @@ const LOCK: &str = "chat.lock";
 const ROOM: &str = "chat.room";
 /// What has to be free at the start: enough for the files that SQLite makes at once.
 const ROOM_BYTES: usize = 1 << 20;
+/// A chat that is just ending may hold the lock for a moment longer: so does a child process between fork and exec.
+const LOCK_WAIT: Duration = Duration::from_millis(500);
+const LOCK_PAUSE: Duration = Duration::from_millis(10);
 
 /// A folder that this program, and no other, uses. The kernel ends the lock when the program ends, however it does.
 pub(crate) struct DataFolder {
@@ -86,10 +91,14 @@ fn lock(folder: &Path) -> Result<File, StartError> {
         .mode(0o600)
         .open(folder.join(LOCK));
     let mut file = opened.map_err(cannot)?;
-    match file.try_lock() {
-        Ok(()) => {}
-        Err(TryLockError::WouldBlock) => return Err(in_use(folder, &mut file)),
-        Err(TryLockError::Error(error)) => return Err(cannot(error)),
+    let until = Instant::now() + LOCK_WAIT;
+    loop {
+        match file.try_lock() {
+            Ok(()) => break,
+            Err(TryLockError::WouldBlock) if Instant::now() < until => thread::sleep(LOCK_PAUSE),
+            Err(TryLockError::WouldBlock) => return Err(in_use(folder, &mut file)),
+            Err(TryLockError::Error(error)) => return Err(cannot(error)),
+        }
     }
     let noted = file
         .set_len(0)
