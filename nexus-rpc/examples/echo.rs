@@ -3,8 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use nexus_net::LoopGroup;
-use nexus_rpc::registry;
-use nexus_rpc::{CallContext, ChannelOptions, RpcChannel, RpcError, RpcProvider};
+use nexus_rpc::{CallContext, ChannelOptions, RpcChannel, RpcError, RpcProvider, registry};
 
 include!(concat!(env!("OUT_DIR"), "/example.rs"));
 
