@@ -34,8 +34,10 @@ pub(crate) const NGINX_STREAM: Requirement = Requirement::new(
 );
 /// For the commands of the README.
 pub(crate) const CURL: Requirement = Requirement::new("curl", "curl");
+/// For the build of the allocator of `chat-server` and `chat-proxy`.
+pub(crate) const MAKE: Requirement = Requirement::new("make", "make");
 
-const ALL: [Requirement; 12] = [
+const ALL: [Requirement; 13] = [
     MARIADBD,
     MARIADB_INSTALL_DB,
     MARIADB,
@@ -48,6 +50,7 @@ const ALL: [Requirement; 12] = [
     NGINX,
     NGINX_STREAM,
     CURL,
+    MAKE,
 ];
 
 /// Where programs are looked for beside `PATH`: servers live in the `sbin` folders, which an
